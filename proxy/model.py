@@ -1,0 +1,161 @@
+"""The vocabulary: what passes through Sidegate, and the contracts of what handles it.
+
+client    who is connected            session   a verified visitor of one site
+site      a tenant                    request   one message on its way upstream
+piece     text as the upstream sent it, one network read
+answer    what goes back, as events: start, delta, done | error
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
+
+from proxy.errors import ProxyError
+
+Mode = Literal["enforce", "observe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A tenant. What one stage needs to know of a site lives in that stage, keyed by the site's name."""
+
+    name: str
+    origins: frozenset[str]  # exact serialised origins, lower case
+    upstream: str
+    page: bool = False  # serves the chat page, so its own origin may talk to it
+    allow_credentials: bool = False  # CORS: may a page send cookies
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What the client proves itself with. The value never shows."""
+
+    kind: Literal["bearer", "cookie", "ticket"]
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A verified session."""
+
+    id: str
+    site: str
+    fingerprint: str
+    ends: float  # Unix time
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is connected: facts read off the wire, plus site and session once known."""
+
+    request_id: str
+    ip: str
+    route: str  # session, refresh, ticket, messages, ws
+    host: str = ""
+    scheme: str = "http"
+    origin: str | None = None
+    referer: str | None = None
+    fetch_site: str | None = None
+    user_agent: str = ""
+    language: str = ""
+    traceparent: str | None = None
+    site_name: str | None = None  # as named by X-Sidegate-Site
+    credential: Credential | None = None
+    site: Site | None = None
+    session: Session | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Where one limit stands after a decision."""
+
+    name: str
+    limit: int
+    window: float  # seconds
+    remaining: int
+    reset: float  # seconds until the oldest counted hit leaves the window (or, when refused, until a hit passes)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What the client said, as the edge decoded it. Shape and size are judged by the guard."""
+
+    text: str
+    context: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message from one client to one upstream, with what the guard learnt about it."""
+
+    id: str
+    answer_id: str
+    client: Client
+    site: Site
+    session: Session
+    message: Message
+    counts: tuple[Count, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+T = TypeVar("T")
+
+
+class Stage(Protocol[T]):
+    """One admission check. Connect stages see a Client, message stages a Request."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def mode(self) -> Mode: ...
+
+    async def check(self, subject: T) -> T:
+        """Return the subject, enriched if need be; raise Denied to turn it away."""
+        ...
+
+
+class Upstream(Protocol):
+    """Something that answers."""
+
+    def encode(self, request: Request) -> bytes:
+        """The body to send, built from scratch; its hash is signed into the token."""
+        ...
+
+    def open(self, request: Request, body: bytes, token: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Yield the answer's text, one piece per network read. Entering waits until the upstream opened.
+
+        Raises UpstreamError or UpstreamTimeout, from entering as well as from iterating.
+        """
+        ...
+
+
+class Filter(Protocol):
+    """One answer's way through one rule. Synchronous, pure, fresh for every answer."""
+
+    def feed(self, text: str) -> str:
+        """Take more text; return what may go out now, keeping back what is undecided."""
+        ...
+
+    def flush(self) -> str:
+        """The answer is over: return what was kept back."""
+        ...
+
+
+class Sink(Protocol):
+    """The client's end of an answer. start, send and done raise ClientGone; fail never raises."""
+
+    def admit(self, request: Request) -> None:
+        """The guard let the message pass; the upstream is about to be asked."""
+        ...
+
+    async def start(self) -> None:
+        """The upstream opened."""
+        ...
+
+    async def send(self, text: str) -> None: ...
+    async def done(self) -> None: ...
+    async def fail(self, error: ProxyError) -> None: ...
