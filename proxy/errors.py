@@ -112,7 +112,7 @@ class RequestTimeout(BadRequest):
 
 
 class TooLarge(Denied):
-    code, status, close = "too_large", 413, 1009
+    code, status = "too_large", 413
     message = "That message is too large."
 
 
@@ -144,8 +144,14 @@ class UpstreamUnavailable(ProxyError):
 
 
 class OutputBlocked(ProxyError):
+    """`allowed` is what may still go out in front of the block: the same text however the answer was cut into pieces."""
+
     code, status = "output_blocked", 502
     message = "The rest of this answer was withheld."
+
+    def __init__(self, detail: str = "", *, allowed: str = "") -> None:
+        super().__init__(detail)
+        self.allowed = allowed
 
 
 class Draining(ProxyError):

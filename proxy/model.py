@@ -64,6 +64,7 @@ class Client:
     traceparent: str | None = None
     site_name: str | None = None  # as named by X-Sidegate-Site
     credential: Credential | None = None
+    sites: tuple[Site, ...] = ()  # those it may be talking to, as far as is known yet
     site: Site | None = None
     session: Session | None = None
 

@@ -1,0 +1,45 @@
+"""Who and what may pass. The order below is part of the security argument: cheap and stateless first.
+
+To add a stage, write its file and name its place here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from proxy.guard.limits import Limits, LimitSettings, Openings
+from proxy.guard.origin import Host, Origin
+from proxy.guard.session import Sessions, SessionStage
+from proxy.guard.shape import ContentSettings, Shape
+from proxy.model import Client, Request, Site, Stage
+from proxy.store import Store
+
+
+def connect_stages(
+    sites: Mapping[str, Site],
+    *,
+    allowed_hosts: Sequence[str],
+    production: bool,
+    openings: Sequence[LimitSettings],
+    sessions: Sessions,
+    store: Store,
+) -> list[Stage[Client]]:
+    """Once per HTTP request, once per WebSocket handshake."""
+    return [
+        Host(allowed_hosts),
+        Origin(sites, strict=production),
+        Openings(openings, store),
+        SessionStage(sessions),
+    ]
+
+
+def message_stages(
+    content: Mapping[str, ContentSettings], limits: Mapping[str, Sequence[LimitSettings]], store: Store
+) -> list[Stage[Request]]:
+    """Once per message."""
+    return [
+        Shape(content, "enforce"),
+        Shape(content, "observe"),
+        Limits(limits, store, "enforce"),
+        Limits(limits, store, "observe"),
+    ]

@@ -1,0 +1,182 @@
+"""Sessions: issued here, signed, expiring, bound to a fingerprint; and the tokens that carry them.
+
+access   JWT of 15 minutes for `Authorization: Bearer`      cookie   the same for the session's whole life
+refresh  single use, opens the next pair                     ticket   single use, 30 s, for transports without headers
+
+What it stops: made-up session ids, tokens of other sites, replayed tickets and refresh tokens, tokens used from another
+browser. What it doesn't: see fingerprint.py; and an access token stays good until it expires.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Annotated, Literal
+
+import jwt
+from pydantic import Field
+
+from proxy.config import Secret, Section
+from proxy.errors import AuthRequired, BadRequest, SessionInvalid
+from proxy.guard.fingerprint import Level, fingerprint
+from proxy.model import Client, Mode, Session, Site
+from proxy.store import Store
+
+TICKET_SECONDS = 30
+MAX_TOKEN_CHARS = 4096
+Kind = Literal["access", "refresh", "ticket", "cookie"]
+
+
+class SessionSettings(Section):
+    """Times in seconds."""
+
+    key: Secret | None = None
+    lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
+    access_lifetime: Annotated[int, Field(ge=30, le=86_400)] = 900
+    refresh_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
+    cookie: bool = False
+    cookie_name: Annotated[str, Field(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$")] = "chat_session_id"
+    fingerprint: Level = "standard"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What `POST /v1/session` gives out. Never logged."""
+
+    session: Session
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    refresh_expires_in: int
+    cookie: str
+
+
+class Sessions:
+    """Issues and verifies. `clock` gives Unix time."""
+
+    def __init__(
+        self, settings: SessionSettings, key: bytes, store: Store, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._settings = settings
+        self._key = hmac.new(key, b"sidegate session tokens", sha256).digest()
+        self._print_key = hmac.new(key, b"sidegate fingerprints", sha256).digest()
+        self._store = store
+        self._clock = clock
+
+    def open(self, client: Client, site: Site) -> Issued:
+        """A new session of this site for this client."""
+        now = int(self._clock())
+        return self._issue(client, secrets.token_urlsafe(24), site.name, born=now, now=now)
+
+    async def refresh(self, client: Client, token: str) -> Issued:
+        """The next pair of tokens. A refresh token that comes a second time ends its session's refreshing for good."""
+        claims = self._verify(token, "refresh")
+        self._same_browser(client, claims)
+        session_id, born = str(claims["sid"]), int(claims["born"])
+        left = born + self._settings.refresh_lifetime - self._clock()
+        if await self._store.has(f"reused:{session_id}"):
+            raise SessionInvalid("a refresh token of this session was used twice")
+        if not await self._store.add(f"refresh:{claims['jti']}", left):
+            await self._store.add(f"reused:{session_id}", left)
+            raise SessionInvalid("this refresh token was used before")
+        return self._issue(client, session_id, str(claims["site"]), born=born, now=int(self._clock()))
+
+    def ticket(self, session: Session) -> str:
+        now = int(self._clock())
+        return self._sign("ticket", session, now, now + TICKET_SECONDS)
+
+    def verify(self, client: Client) -> Session:
+        """The session behind the client's credential. Raises AuthRequired without one, SessionInvalid for a bad one."""
+        if client.credential is None:
+            raise AuthRequired("no credential")
+        kinds: dict[str, Kind] = {"bearer": "access", "cookie": "cookie", "ticket": "ticket"}
+        claims = self._verify(client.credential.value, kinds[client.credential.kind])
+        self._same_browser(client, claims)
+        return Session(str(claims["sid"]), str(claims["site"]), str(claims["fp"]), float(claims["end"]))
+
+    async def redeem(self, client: Client) -> None:
+        """Use up a ticket. Raises SessionInvalid when it was used before."""
+        if client.credential is None or client.credential.kind != "ticket":
+            return
+        claims = self._verify(client.credential.value, "ticket")
+        if not await self._store.add(f"ticket:{claims['jti']}", TICKET_SECONDS + 1):
+            raise SessionInvalid("this ticket was used before")
+
+    def _issue(self, client: Client, session_id: str, site: str, *, born: int, now: int) -> Issued:
+        settings = self._settings
+        family_ends = born + settings.refresh_lifetime
+        ends = min(now + settings.lifetime, max(family_ends, born + settings.lifetime))
+        print_ = fingerprint(client, self._print_key, settings.fingerprint)
+        session = Session(session_id, site, print_, ends)
+        access_ends = min(now + settings.access_lifetime, ends)
+        return Issued(
+            session=session,
+            access_token=self._sign("access", session, now, access_ends),
+            expires_in=access_ends - now,
+            refresh_token=self._sign("refresh", session, now, family_ends, born=born),
+            refresh_expires_in=family_ends - now,
+            cookie=self._sign("cookie", session, now, int(ends)),
+        )
+
+    def _sign(self, kind: Kind, session: Session, now: int, ends: int, **more: int) -> str:
+        claims: dict[str, object] = {
+            "aud": f"sidegate/{kind}",
+            "sid": session.id,
+            "site": session.site,
+            "fp": session.fingerprint,
+            "iat": now,
+            "exp": ends,
+            "end": session.ends,
+            "jti": secrets.token_urlsafe(12),
+            **more,
+        }
+        return jwt.encode(claims, self._key, algorithm="HS256")
+
+    def _verify(self, token: str, kind: Kind) -> Mapping[str, str | int | float]:
+        if len(token) > MAX_TOKEN_CHARS:
+            raise SessionInvalid("the token is too long")
+        try:
+            claims: dict[str, str | int | float] = jwt.decode(
+                token,
+                self._key,
+                algorithms=["HS256"],
+                audience=f"sidegate/{kind}",
+                # Time is judged below, by the clock that was handed in.
+                options={"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "sid", "site", "fp", "jti"]},
+            )
+        except jwt.PyJWTError as error:
+            raise SessionInvalid(f"{kind} token: {type(error).__name__}") from error
+        if self._clock() >= float(claims["exp"]):
+            raise SessionInvalid(f"{kind} token: expired")
+        return claims
+
+    def _same_browser(self, client: Client, claims: Mapping[str, str | int | float]) -> None:
+        seen = fingerprint(client, self._print_key, self._settings.fingerprint)
+        if not hmac.compare_digest(seen.encode(), str(claims["fp"]).encode()):
+            raise SessionInvalid("the fingerprint differs from the one the session was opened with")
+
+
+class SessionStage:
+    """Every route but the opening of a session needs one, of a site that this page may talk to."""
+
+    name = "session"
+    mode: Mode = "enforce"
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    async def check(self, client: Client) -> Client:
+        if client.route in ("session", "refresh"):
+            if client.route == "session" and client.site is None:
+                raise BadRequest("the site is not clear", public="Name the site in the X-Sidegate-Site header.")
+            return client
+        session = self._sessions.verify(client)
+        site = next((site for site in client.sites if site.name == session.site), None)
+        if site is None:
+            raise SessionInvalid("the session belongs to a site that this page may not talk to")
+        await self._sessions.redeem(client)
+        return replace(client, session=session, site=site)

@@ -1,0 +1,71 @@
+"""Is it a message at all: its fields, types and size. What it says is not judged here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from proxy.config import Section
+from proxy.errors import BadRequest, TooLarge
+from proxy.model import Mode, Request
+
+MAX_CONTEXT_KEYS = 32
+MAX_CONTEXT_CHARS = 4096
+MAX_DEPTH = 6
+
+
+class ContentSettings(Section):
+    max_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    mode: Mode = "enforce"
+
+
+class Shape:
+    """`max_chars` counts Unicode code points of the message, as the client sent it."""
+
+    name = "shape"
+
+    def __init__(self, content: Mapping[str, ContentSettings], mode: Mode) -> None:
+        self.mode = mode
+        self._content = {site: settings for site, settings in content.items() if settings.mode == mode}
+
+    async def check(self, request: Request) -> Request:
+        settings = self._content.get(request.site.name)
+        if settings is None:
+            return request
+        text = request.message.text
+        if len(text) > settings.max_chars:
+            raise TooLarge(
+                f"{len(text)} characters, {settings.max_chars} are allowed",
+                public=f"That message is too long. Please keep it under {settings.max_chars} characters.",
+            )
+        if not text.strip():
+            raise BadRequest("an empty message", public="The message is empty.")
+        _bounded(request.message.context)
+        return request
+
+
+def _bounded(context: Mapping[str, object]) -> None:
+    """Refuse a context that is deeper, longer or larger than a page's facts about a chat would be."""
+    left = MAX_CONTEXT_CHARS
+    values: list[tuple[object, int]] = [(context, 0)]
+    while values:
+        value, depth = values.pop()
+        if depth > MAX_DEPTH:
+            raise BadRequest(f"context is nested deeper than {MAX_DEPTH}")
+        match value:
+            case dict():
+                if len(value) > MAX_CONTEXT_KEYS:
+                    raise BadRequest(f"context has an object of more than {MAX_CONTEXT_KEYS} keys")
+                values.extend((item, depth + 1) for pair in value.items() for item in pair)
+                left -= len(value)
+            case list():
+                values.extend((item, depth + 1) for item in value)
+                left -= len(value)
+            case str():
+                left -= len(value)
+            case _:
+                left -= 8
+        if left < 0:
+            raise BadRequest(f"context is larger than {MAX_CONTEXT_CHARS} characters")

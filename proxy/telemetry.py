@@ -1,0 +1,164 @@
+"""What Sidegate tells its owner: metrics, log lines, audit events.
+
+Log lines are JSON objects on one line each, written by a queue's thread: a full pipe never stops the event loop; when the
+queue is full, lines are dropped and counted. No secret, no message text, no answer text is ever logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import queue
+import sys
+import time
+from typing import IO, Annotated, Literal
+
+import orjson
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BeforeValidator
+
+from proxy.config import Section
+
+Level = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+    BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+]
+
+QUEUE_LINES = 10_000
+
+
+class AuditSettings(Section):
+    """Security events: denials and changes of state."""
+
+    to: Literal["stdout", "stderr"] = "stdout"
+    level: Level = "INFO"
+
+
+class TelemetrySettings(Section):
+    log_level: Level = "INFO"
+
+
+class Metrics:
+    """All metrics of one process, in one registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "sidegate_requests", "HTTP answers given", ["route", "status"], registry=registry
+        )
+        self.denied = Counter(
+            "sidegate_denied", "Refusals by the guard, enforced or only observed", ["stage", "code", "mode"], registry=registry
+        )
+        self.answers = Counter("sidegate_answers", "Answers by how they ended", ["site", "outcome"], registry=registry)
+        self.first_piece = Histogram(
+            "sidegate_first_piece_seconds",
+            "Time from the message's admission to the answer's first text",
+            ["upstream"],
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+            registry=registry,
+        )
+        self.answer_seconds = Histogram(
+            "sidegate_answer_seconds",
+            "Time from the message's admission to the answer's end",
+            ["upstream"],
+            buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900),
+            registry=registry,
+        )
+        self.sse_connections = Gauge("sidegate_sse_connections", "Open SSE responses", registry=registry)
+        self.ws_connections = Gauge("sidegate_ws_connections", "Open WebSockets", registry=registry)
+        self.sessions_opened = Counter("sidegate_sessions_opened", "Sessions issued", ["site"], registry=registry)
+        self.breaker_open = Gauge(
+            "sidegate_breaker_open", "1 while the upstream's circuit is open, 0.5 half-open", ["upstream"], registry=registry
+        )
+        self.store_degraded = Gauge(
+            "sidegate_store_degraded", "1 while limits are counted locally because Redis is away", registry=registry
+        )
+        self.log_dropped = Counter("sidegate_log_lines_dropped", "Log lines lost to a full queue", registry=registry)
+
+    def render(self) -> bytes:
+        """Prometheus text format. Takes milliseconds to tens of milliseconds: call it off the event loop."""
+        return generate_latest(self.registry)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (Unix seconds), level, logger, message, and the fields passed as `extra={"fields": …}`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": round(record.created, 3),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+class _BoundedQueue(logging.handlers.QueueHandler):
+    def __init__(self, lines: queue.Queue[logging.LogRecord], metrics: Metrics) -> None:
+        super().__init__(lines)
+        self._metrics = metrics
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self._metrics.log_dropped.inc()
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # stays in this process: nothing needs to be made picklable
+
+
+class Logs:
+    """The process's log output. `stop` writes what is queued and returns."""
+
+    def __init__(self, settings: TelemetrySettings, audit: AuditSettings, metrics: Metrics) -> None:
+        self._listeners = [
+            self._listen(logging.getLogger(), sys.stderr, settings.log_level, metrics),
+            self._listen(
+                logging.getLogger("sidegate.audit"),
+                sys.stdout if audit.to == "stdout" else sys.stderr,
+                audit.level,
+                metrics,
+            ),
+        ]
+        logging.getLogger("sidegate.audit").propagate = False
+
+    def _listen(
+        self, logger: logging.Logger, stream: IO[str], level: str, metrics: Metrics
+    ) -> logging.handlers.QueueListener:
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(JsonFormatter())
+        lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
+        logger.handlers[:] = [_BoundedQueue(lines, metrics)]
+        logger.setLevel(level)
+        listener = logging.handlers.QueueListener(lines, handler)
+        listener.start()
+        return listener
+
+    def stop(self) -> None:
+        for listener in self._listeners:
+            listener.stop()
+
+
+_audit = logging.getLogger("sidegate.audit")
+
+
+def audit(event: str, **fields: object) -> None:
+    """A security event: its name in capitals, ids, sizes and rule names. Never a secret or anybody's words."""
+    if _audit.isEnabledFor(logging.INFO):
+        _audit.info(event, extra={"fields": fields})
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    __slots__ = ("_start",)
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
