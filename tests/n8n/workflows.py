@@ -1,0 +1,129 @@
+"""What the tests' n8n is seeded with: the shipped template as a user would set it up, and small workflows for n8n's
+other ways to answer.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from pathlib import Path
+
+from tests.n8n.n8n import BASE, LANGCHAIN, Json
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "docs/n8n-integration/chat-workflow.json"
+SECRET = "the-tests-own-jwt-secret-of-more-than-32-bytes"
+JWT = {"jwtAuth": {"id": "jwt", "name": "Sidegate"}}
+MODEL = {"openAiApi": {"id": "model", "name": "Scripted model"}}
+
+
+def credentials(llm_url: str) -> list[Json]:
+    jwt = {"keyType": "passphrase", "secret": SECRET, "privateKey": "", "publicKey": "", "algorithm": "HS256"}
+    openai = {"apiKey": "sk-scripted", "organizationId": "", "url": llm_url, "header": False}
+    return [
+        {"id": "jwt", "name": "Sidegate", "type": "jwtAuth", "data": jwt},
+        {"id": "model", "name": "Scripted model", "type": "openAiApi", "data": openai},
+    ]
+
+
+def shipped() -> Json:
+    """The template, with the credentials and the model chosen: what the setup guide asks a user to do, and no more."""
+    workflow: Json = json.loads(TEMPLATE.read_text())
+    workflow["id"] = "shipped"  # an import through n8n's editor gives it one
+    for part in workflow["nodes"]:
+        if part["type"] == BASE + "webhook":
+            part["credentials"] = JWT
+        if part["type"] == LANGCHAIN + "lmChatOpenAi":
+            part["credentials"] = MODEL
+    return workflow
+
+
+def shipped_with_body_hash() -> Json:
+    """The template with its optional branch enabled as its note says, at a path of its own."""
+    workflow = copy.deepcopy(shipped())
+    workflow.update(id="hashed", name="hashed")
+    for part in workflow["nodes"]:
+        part.pop("disabled", None)
+        if part["type"] == BASE + "webhook":
+            part["parameters"].update(path="hashed", options={"rawBody": True})
+            part["webhookId"] = "hashed"
+    return workflow
+
+
+def node(name: str, kind: str, version: float, parameters: Json, **more: object) -> Json:
+    """`kind` is the node type without its package's prefix."""
+    prefix = LANGCHAIN if kind in {"agent", "lmChatOpenAi", "toolCalculator"} else BASE
+    return {
+        "id": name,
+        "name": name,
+        "type": prefix + kind,
+        "typeVersion": version,
+        "position": [0, 0],
+        "parameters": parameters,
+        **more,
+    }
+
+
+def workflow(path: str, mode: str, *steps: Json, tools: bool = False) -> Json:
+    """A webhook at `path` that wants Sidegate's token, answers in `mode`, and runs `steps` one after the other."""
+    parameters = {"httpMethod": "POST", "path": path, "authentication": "jwtAuth", "responseMode": mode, "options": {}}
+    nodes = [node("Webhook", "webhook", 2.1, parameters, webhookId=path, credentials=JWT), *steps]
+    names = [step["name"] for step in nodes]
+    links: Json = {
+        one: {"main": [[{"node": two, "type": "main", "index": 0}]]} for one, two in itertools.pairwise(names)
+    }
+    if "AI Agent" in names:
+        nodes.append(model())
+        links["Model"] = {"ai_languageModel": [[{"node": "AI Agent", "type": "ai_languageModel", "index": 0}]]}
+    if tools:
+        nodes.append(node("Calculator", "toolCalculator", 1, {}))
+        links["Calculator"] = {"ai_tool": [[{"node": "AI Agent", "type": "ai_tool", "index": 0}]]}
+    return {
+        "id": path,
+        "name": path,
+        "active": False,
+        "nodes": nodes,
+        "connections": links,
+        "settings": {"executionOrder": "v1"},
+    }
+
+
+def model() -> Json:
+    choice = {"__rl": True, "mode": "id", "value": "scripted"}
+    return node("Model", "lmChatOpenAi", 1.2, {"model": choice, "options": {"maxRetries": 0}}, credentials=MODEL)
+
+
+def agent(**more: object) -> Json:
+    parameters = {"promptType": "define", "text": "={{ $json.body.chatInput }}", "options": {"enableStreaming": True}}
+    return node("AI Agent", "agent", 3, parameters, **more)
+
+
+def answer(expression: str) -> Json:
+    return node("Answer", "set", 3.4, {"mode": "raw", "jsonOutput": expression, "options": {}})
+
+
+def respond(kind: str, body: str) -> Json:
+    return node("Respond", "respondToWebhook", 1.4, {"respondWith": kind, "responseBody": body, "options": {}})
+
+
+def broken() -> Json:
+    error = {"message": "boom inner-secret-41", "description": "boom inner-secret-42"}
+    return node("Inner Secret", "stopAndError", 1, {"errorType": "errorObject", "errorObject": json.dumps(error)})
+
+
+ECHO = "={{ JSON.stringify({ output: 'You said: ' + $json.body.chatInput }) }}"
+
+
+def small() -> list[Json]:
+    return [
+        workflow("json", "responseNode", respond("json", ECHO)),
+        workflow("text", "responseNode", respond("text", "={{ 'You said: ' + $json.body.chatInput }}")),
+        workflow("last", "lastNode", answer(ECHO)),
+        workflow("received", "onReceived", answer(ECHO)),
+        workflow("no-agent", "streaming", answer(ECHO)),
+        workflow("tool", "streaming", agent(), tools=True),
+        workflow("broken", "streaming", broken()),
+        workflow("broken-last", "lastNode", broken()),
+        workflow("plain-agent", "streaming", agent()),
+        workflow("continue", "streaming", agent(onError="continueRegularOutput")),
+    ]
