@@ -1,0 +1,35 @@
+"""What answers. An adapter turns one request into one call and the response into text: `str` is all it can yield.
+
+settings    UpstreamSettings: one of the kinds below, told apart by `kind`; all have `breaker` and `fallback`
+build       settings to a ready Upstream, as a context that owns its connections
+n8n         a webhook or chat trigger     openai  chat completions     echo  no network at all
+breaker     stop asking what keeps failing      signing  the token that goes along
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from pydantic import Field
+
+from proxy.model import Request, Upstream
+from proxy.upstream.echo import Echo, EchoSettings
+from proxy.upstream.http import open_pool
+from proxy.upstream.n8n import N8n, N8nSettings
+from proxy.upstream.openai import OpenAi, OpenAiSettings
+
+UpstreamSettings = Annotated[N8nSettings | OpenAiSettings | EchoSettings, Field(discriminator="kind")]
+
+
+@asynccontextmanager
+async def build(
+    settings: N8nSettings | OpenAiSettings | EchoSettings, owned: Callable[[Request], str]
+) -> AsyncIterator[Upstream]:
+    """The upstream that the settings describe; leaving the context closes its connections. `owned` is the Signer's."""
+    if isinstance(settings, EchoSettings):
+        yield Echo(settings, owned)
+        return
+    async with open_pool(settings) as pool:
+        yield OpenAi(settings, pool) if isinstance(settings, OpenAiSettings) else N8n(settings, pool, owned)

@@ -1,0 +1,217 @@
+"""What a webhook answers with, as text. The bytes tell what it is: n8n calls its stream of lines application/json too.
+
+n8n's stream    one JSON object a line: begin, item, end, error, keepalive. It ends with the body; after `error`, n8n
+                may never close. Several begin/end pairs are normal.
+a document      `{` or `[` comes first: read to its end, then parsed as one JSON document, or as one object a line
+text            anything else, as it comes
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.errors import UpstreamError
+from proxy.wire.ndjson import LineSplitter
+from proxy.wire.text import Halves, Utf8, answer_text, find_text, json_text, loads
+
+_BOM = b"\xef\xbb\xbf"
+_KINDS = frozenset(("begin", "item", "end", "error", "keepalive"))
+_MEANT_AS_JSON = re.compile(r'[\[{\s]*\{\s*"')
+
+
+class WebhookAnswer:
+    """A Decoder. Bounded: documents by `max_bytes` read, text that streams by `max_bytes` characters passed on."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._mode: _Stream | _Document | _Text | None = None
+        self._parts: list[bytes] = []  # until the mode is known
+        self._size = 0
+        self._has_text = False
+
+    @property
+    def has_begun(self) -> bool:
+        return self._mode.has_begun if self._mode else bool(self._parts)
+
+    @property
+    def is_over(self) -> bool:
+        return self._mode is not None and self._mode.error is not None
+
+    def feed(self, data: bytes) -> str:
+        text = self._mode.feed(data) if self._mode else self._begin(data)
+        if text:
+            self._has_text = True
+        return text
+
+    def finish(self) -> str:
+        text = ""
+        if self._mode is None and self._parts:
+            text = self._choose()
+        if self._mode is not None:
+            text += self._mode.finish()
+        if not text and not self._has_text:
+            raise UpstreamError("empty answer")
+        return text
+
+    def _begin(self, data: bytes) -> str:
+        """Skip blanks and a byte order mark; keep what doesn't tell yet what it is, which takes a whole first line."""
+        if self._size < len(_BOM):
+            data = (b"".join(self._parts) + data).lstrip().removeprefix(_BOM).lstrip()
+            self._parts.clear()
+            self._size = 0
+        if data:
+            self._parts.append(data)
+            self._size += len(data)
+        if self._size < len(_BOM):
+            return ""
+        if self._parts[0][:1] in b"{[" and b"\n" not in data and self._size <= self._max_bytes:
+            return ""
+        return self._choose()
+
+    def _choose(self) -> str:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        if data[:1] not in b"{[":
+            self._mode = _Text(self._max_bytes)
+        elif _is_event(data.partition(b"\n")[0]):
+            self._mode = _Stream(self._max_bytes)
+        else:
+            self._mode = _Document(self._max_bytes)
+        return self._mode.feed(data)
+
+
+def _is_event(line: bytes) -> bool:
+    try:
+        value = loads(line)
+    except ValueError:
+        return False
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        return False
+    return value["type"] in _KINDS or "metadata" in value
+
+
+def _too_long(max_bytes: int) -> UpstreamError:
+    return UpstreamError(f"an answer over {max_bytes} bytes")
+
+
+class _Stream:
+    def __init__(self, max_chars: int) -> None:
+        self.has_begun = False
+        self.error: UpstreamError | None = None
+        self._max_chars = max_chars
+        self._size = 0
+        self._runs = 0  # begun and not ended
+        self._lines = LineSplitter()
+        self._halves = Halves()
+
+    def feed(self, data: bytes) -> str:
+        contents: list[str] = []
+        try:
+            for line in self._lines.feed(data):
+                self._line(line, contents)
+        except UpstreamError as error:
+            self.error = error
+        if not contents:
+            return ""
+        self.has_begun = True
+        text = self._halves.feed("".join(contents))
+        self._size += len(text)
+        if self._size > self._max_chars and self.error is None:
+            self.error = _too_long(self._max_chars)
+        return text
+
+    def finish(self) -> str:
+        if self.error is None:
+            text = self.feed(b"\n") + self._halves.flush()  # the last line may lack its end
+        if self.error is not None:
+            raise self.error
+        if self._runs:
+            raise UpstreamError("cut: the stream ended inside a run")
+        return text
+
+    def _line(self, line: bytes, contents: list[str]) -> None:
+        try:
+            event = loads(line)
+        except ValueError as error:
+            if not line.strip():
+                return
+            raise UpstreamError("a line of the stream is not JSON") from error
+        if not isinstance(event, dict):
+            raise UpstreamError("a line of the stream is not an object")
+        kind = event.get("type")
+        if kind == "item":
+            content = event.get("content")
+            if content is not None:
+                contents.append(content if isinstance(content, str) else json_text(content))
+        elif kind == "keepalive":
+            self.has_begun = True
+        elif kind == "begin":
+            self._runs += 1
+        elif kind == "end":
+            self._runs = max(0, self._runs - 1)
+        elif kind == "error":
+            raise UpstreamError("n8n reported an error in the workflow")
+
+
+class _Document:
+    has_begun = True
+
+    def __init__(self, max_bytes: int) -> None:
+        self.error: UpstreamError | None = None
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes) -> str:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            self._parts.clear()
+            self.error = _too_long(self._max_bytes)
+        return ""
+
+    def finish(self) -> str:
+        if self.error is not None:
+            raise self.error
+        return _document_text(b"".join(self._parts))
+
+
+def _document_text(data: bytes) -> str:
+    try:
+        return answer_text(loads(data))
+    except ValueError:
+        pass  # not one document
+    try:
+        documents = [loads(line) for line in data.split(b"\n") if line.strip()]
+    except ValueError:
+        documents = []
+    objects = [document for document in documents if isinstance(document, dict)]
+    if objects and len(objects) == len(documents):
+        texts = [find_text(value) for value in objects]
+        return "".join(filter(None, texts)) if any(texts) else answer_text(objects)
+    text = data.decode("utf-8", "replace")
+    if _MEANT_AS_JSON.match(text):
+        # Most likely cut, and shown as it is it would show what is around the text too.
+        raise UpstreamError("a document that is not valid JSON")
+    return text
+
+
+class _Text:
+    has_begun = True
+
+    def __init__(self, max_bytes: int) -> None:
+        self.error: UpstreamError | None = None
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._utf8 = Utf8()
+
+    def feed(self, data: bytes) -> str:
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            self.error = _too_long(self._max_bytes)
+        return self._utf8.feed(data)
+
+    def finish(self) -> str:
+        if self.error is not None:
+            raise self.error
+        return self._utf8.flush()

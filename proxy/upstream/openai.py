@@ -1,0 +1,166 @@
+"""Chat completions in OpenAI's format, as most model servers speak it: a stream of events, or one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Literal
+
+import aiohttp
+from pydantic import ConfigDict, Field, field_validator
+
+from proxy.config import Secret
+from proxy.errors import UpstreamError
+from proxy.model import Request
+from proxy.upstream.headers import authorization, refuse_unprintable, request_headers
+from proxy.upstream.http import HttpSettings, encode, exchange, pieces
+from proxy.wire.sse import Event, EventParser
+from proxy.wire.text import Halves, loads
+
+
+class OpenAiSettings(HttpSettings):
+    """`url` is the whole address, up to and including /chat/completions."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    kind: Literal["openai"]
+    model: str = Field(min_length=1, max_length=200)
+    api_key: Secret | None = None  # without one, our own token is sent
+    system: str | None = Field(None, max_length=100_000)
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable(cls, api_key: Secret | None) -> Secret | None:
+        return api_key and refuse_unprintable(api_key)
+
+
+class OpenAi:
+    """An Upstream. The server is often a third party, so nothing of the visitor but the message is sent."""
+
+    def __init__(self, settings: OpenAiSettings, pool: aiohttp.ClientSession) -> None:
+        self._settings = settings
+        self._pool = pool
+
+    def encode(self, request: Request) -> bytes:
+        messages = [{"role": "user", "content": request.message.text}]
+        if self._settings.system is not None:
+            messages.insert(0, {"role": "system", "content": self._settings.system})
+        return encode({"model": self._settings.model, "messages": messages, "stream": True})
+
+    @asynccontextmanager
+    async def open(self, request: Request, body: bytes, token: str) -> AsyncIterator[AsyncIterator[str]]:
+        key = self._settings.api_key
+        headers = request_headers(request) | authorization("jwt", token if key is None else key.reveal())
+        headers |= {"Accept": "text/event-stream, application/json;q=0.9", "User-Agent": "sidegate"}
+        answer = CompletionAnswer(self._settings.max_answer_bytes)
+        async with (
+            exchange(self._pool, self._settings, body, headers) as reply,
+            aclosing(pieces(reply, answer)) as texts,
+        ):
+            yield texts
+
+
+class CompletionAnswer:
+    """A Decoder. Bounded like a webhook's."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.has_begun = False
+        self.is_over = False
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._error: UpstreamError | None = None
+        self._is_complete = False
+        self._has_text = False
+        self._is_stream: bool | None = None
+        self._parts: list[bytes] = []
+        self._events = EventParser()
+        self._halves = Halves()
+
+    def feed(self, data: bytes) -> str:
+        if self._is_stream is None:
+            data = data.lstrip()
+            if not data:
+                return ""
+            self._is_stream = data[:1] != b"{"
+        return self._feed_events(data) if self._is_stream else self._feed_document(data)
+
+    def finish(self) -> str:
+        text = "" if self._is_stream else self._document_text()
+        if self._error is not None:
+            raise self._error
+        if not self._is_complete:
+            raise UpstreamError("cut: the stream ended before the completion did")
+        text += self._halves.flush()
+        if not text and not self._has_text:
+            raise UpstreamError("empty answer")
+        return text
+
+    def _feed_events(self, data: bytes) -> str:
+        deltas: list[str] = []
+        events: list[Event] = []
+        try:
+            events = self._events.feed(data)
+            for event in events:
+                if self.is_over:
+                    break
+                self._event(event, deltas)
+        except UpstreamError as error:
+            self._stop(error)
+        text = self._halves.feed("".join(deltas))
+        self._size += len(text)
+        if self._size > self._max_bytes:
+            self._stop(UpstreamError(f"an answer over {self._max_bytes} bytes"))
+        if text:
+            self._has_text = True
+        if text or not events:  # a comment is a sign of life; a chunk without text, such as the role, is not yet one
+            self.has_begun = True
+        return text
+
+    def _event(self, event: Event, deltas: list[str]) -> None:
+        if event.data == b"[DONE]":
+            self._is_complete = self.is_over = True
+            return
+        choice = _choice(event.data)
+        delta = choice.get("delta")
+        content = delta.get("content") if isinstance(delta, dict) else None
+        if isinstance(content, str):
+            deltas.append(content)
+        if choice.get("finish_reason") is not None:
+            self._is_complete = True
+
+    def _feed_document(self, data: bytes) -> str:
+        self.has_begun = True
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            self._parts.clear()
+            self._stop(UpstreamError(f"an answer over {self._max_bytes} bytes"))
+        return ""
+
+    def _document_text(self) -> str:
+        if self._error is not None or not self._parts:
+            return ""
+        self._is_complete = True
+        message = _choice(b"".join(self._parts)).get("message")
+        content = message.get("content") if isinstance(message, dict) else None
+        return self._halves.feed(content) if isinstance(content, str) else ""
+
+    def _stop(self, error: UpstreamError) -> None:
+        if self._error is None:
+            self._error = error
+        self.is_over = True
+
+
+def _choice(data: bytes) -> dict[str, object]:
+    """The first choice of a chunk or completion; nothing where there is none (usage comes without)."""
+    try:
+        chunk = loads(data)
+    except ValueError as error:
+        raise UpstreamError("a chunk that is not JSON") from error
+    if not isinstance(chunk, dict):
+        raise UpstreamError("a chunk that is not an object")
+    if chunk.get("error"):
+        raise UpstreamError("the model server reported an error")
+    choices = chunk.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return choice if isinstance(choice, dict) else {}

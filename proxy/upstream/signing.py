@@ -1,0 +1,141 @@
+"""The token that tells the upstream who asks and what was asked: a JWT (RFC 7519) that lives for a minute at most.
+
+It proves that Sidegate let this very body pass. What it doesn't stop: n8n itself checks signature and `exp` alone, so
+`aud`, `iss`, a token used twice and the body's hash are the workflow's to check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt import InvalidKeyError, PyJWS
+from jwt.algorithms import HMACAlgorithm
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from proxy.config import Secret, Section
+from proxy.model import Request
+
+Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
+_Key = bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
+_MIN_RSA_BITS = 2048  # RFC 7518 section 3.3
+
+
+class SigningSettings(Section):
+    """One key signs. `previous` names the keys that upstreams may still accept while a rotation is under way."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    algorithm: Algorithm = "HS256"
+    key: Secret  # HS256: the shared secret; otherwise a private key in PEM
+    key_id: str = Field("k1", min_length=1, max_length=64)
+    previous: dict[str, Secret] = Field(default_factory=dict)
+    issuer: str = Field("sidegate", min_length=1)
+    audience: str = Field("n8n", min_length=1)
+    lifetime: int = Field(60, ge=1, le=60)  # seconds
+
+    @field_validator("previous")
+    @classmethod
+    def _bounded(cls, previous: dict[str, Secret]) -> dict[str, Secret]:
+        if len(previous) > 10:
+            raise ValueError("at most 10 previous keys: remove those that no upstream accepts any more")
+        return previous
+
+    @model_validator(mode="after")
+    def _usable(self) -> SigningSettings:
+        if self.key_id in self.previous:
+            raise ValueError(f"key_id {self.key_id!r} is among the previous keys: give the new key a name of its own")
+        _load(self.algorithm, self.key)
+        return self
+
+
+def _load(algorithm: Algorithm, secret: Secret) -> _Key:
+    """The key, ready to sign: parsing a PEM takes milliseconds. Raises ValueError, never with the key in it."""
+    text = secret.reveal()
+    if algorithm == "HS256":
+        try:
+            return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(text)
+        except InvalidKeyError:
+            raise ValueError("HS256 takes a shared secret, not an empty one, a PEM or a JWK") from None
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{algorithm} takes an unencrypted private key in PEM") from error
+    if algorithm == "RS256" and isinstance(key, RSAPrivateKey) and key.key_size >= _MIN_RSA_BITS:
+        return key
+    if algorithm == "ES256" and isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
+        return key
+    if algorithm == "EdDSA" and isinstance(key, Ed25519PrivateKey):
+        return key
+    kinds = {"RS256": "an RSA key of at least 2048 bits", "ES256": "a P-256 key", "EdDSA": "an Ed25519 key"}
+    raise ValueError(f"{algorithm} takes {kinds[algorithm]}")
+
+
+class _PreparedHmac(HMACAlgorithm):
+    """Signs with a key that was checked when it was loaded. Whether it is long enough is the configuration's to say:
+    the library would warn on every single token."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return key if isinstance(key, bytes) else key.encode()
+
+    def check_key_length(self, key: object) -> str | None:
+        return None
+
+
+def owned_id(key: bytes, site: str, session: str) -> str:
+    """The session's name upstream: bound to the site, and not to be guessed by the client. 64 hex digits."""
+    return hmac.digest(key, f"{site}\0{session}".encode(), "sha256").hex()
+
+
+class Signer:
+    """Signs requests with the current key. `session_key` is the key of the owned session ids."""
+
+    def __init__(self, settings: SigningSettings, session_key: bytes, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._session_key = session_key
+        self._clock = clock
+        self._key = _load(settings.algorithm, settings.key)
+        self._headers = {"kid": settings.key_id}
+        self._jws = PyJWS([settings.algorithm])
+        if settings.algorithm == "HS256":
+            self._jws.unregister_algorithm("HS256")
+            self._jws.register_algorithm("HS256", _PreparedHmac(HMACAlgorithm.SHA256))
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The keys by name: the one that signs, then those that may still be accepted."""
+        return (self._settings.key_id, *self._settings.previous)
+
+    def owned(self, request: Request) -> str:
+        return owned_id(self._session_key, request.site.name, request.session.id)
+
+    def sign(self, request: Request, body: bytes) -> str:
+        """The token for this body. No `nbf`: n8n gives clocks no leeway, and one that is ahead would refuse us."""
+        now = int(self._clock())
+        claims = {
+            "iss": self._settings.issuer,
+            "aud": self._settings.audience,
+            "sub": self.owned(request),
+            "iat": now,
+            "exp": now + self._settings.lifetime,
+            "jti": secrets.token_hex(16),
+            "site": request.site.name,
+            "route": request.client.route,
+            "body_sha256": hashlib.sha256(body).hexdigest(),
+            "verdict": {
+                "score": len(request.flags),
+                "flags": request.flags,
+                "masked": {},
+                "remaining": min((count.remaining for count in request.counts), default=None),
+            },
+        }
+        return self._jws.encode(orjson.dumps(claims), self._key, self._settings.algorithm, self._headers)
