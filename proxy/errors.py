@@ -97,6 +97,11 @@ class MethodNotAllowed(BadRequest):
     message = "This address doesn't take that method."
 
 
+class UpgradeRequired(BadRequest):
+    status = 426
+    message = "This address speaks WebSocket."
+
+
 class HeadersTooLarge(BadRequest):
     """RFC 6585 section 5."""
 

@@ -43,11 +43,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "sidegate_requests", "HTTP answers given", ["route", "status"], registry=registry
-        )
+        self.requests = Counter("sidegate_requests", "HTTP answers given", ["route", "status"], registry=registry)
         self.denied = Counter(
-            "sidegate_denied", "Refusals by the guard, enforced or only observed", ["stage", "code", "mode"], registry=registry
+            "sidegate_denied",
+            "Refusals by the guard, enforced or only observed",
+            ["stage", "code", "mode"],
+            registry=registry,
         )
         self.answers = Counter("sidegate_answers", "Answers by how they ended", ["site", "outcome"], registry=registry)
         self.first_piece = Histogram(
@@ -68,12 +69,24 @@ class Metrics:
         self.ws_connections = Gauge("sidegate_ws_connections", "Open WebSockets", registry=registry)
         self.sessions_opened = Counter("sidegate_sessions_opened", "Sessions issued", ["site"], registry=registry)
         self.breaker_open = Gauge(
-            "sidegate_breaker_open", "1 while the upstream's circuit is open, 0.5 half-open", ["upstream"], registry=registry
+            "sidegate_breaker_open",
+            "1 while the upstream's circuit is open, 0.5 half-open",
+            ["upstream"],
+            registry=registry,
         )
         self.store_degraded = Gauge(
             "sidegate_store_degraded", "1 while limits are counted locally because Redis is away", registry=registry
         )
         self.log_dropped = Counter("sidegate_log_lines_dropped", "Log lines lost to a full queue", registry=registry)
+
+    def summary(self) -> dict[str, float]:
+        """Every counter and gauge by name, summed over its labels."""
+        totals: dict[str, float] = {}
+        for family in self.registry.collect():
+            for sample in family.samples:
+                if family.type in ("counter", "gauge") and not sample.name.endswith("_created"):
+                    totals[sample.name] = totals.get(sample.name, 0) + sample.value
+        return totals
 
     def render(self) -> bytes:
         """Prometheus text format. Takes milliseconds to tens of milliseconds: call it off the event loop."""

@@ -7,6 +7,7 @@ spelled otherwise.
 from __future__ import annotations
 
 import re
+import warnings
 from re import _constants as _ops  # type: ignore[attr-defined]  # private, and the only ones who know a pattern's width
 from re import _parser as sre  # type: ignore[attr-defined]
 
@@ -30,10 +31,12 @@ class Pattern:
 
     def __init__(self, source: str) -> None:
         try:
-            parsed = sre.parse(source)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", FutureWarning)  # what Python will read otherwise one day
+                parsed = sre.parse(source)
             self.search = regex.compile(source).search
             self.fullmatch = regex.compile(source).fullmatch
-        except (re.error, regex.error) as error:
+        except (re.error, regex.error, FutureWarning) as error:
             raise ValueError(f"not a regular expression: {error}") from error
         shortest, self.longest = parsed.getwidth()
         if shortest == 0:

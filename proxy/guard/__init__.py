@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.origin import Host, Origin
-from proxy.guard.session import Sessions, SessionStage
+from proxy.guard.session import SessionStage
 from proxy.guard.shape import ContentSettings, Shape
 from proxy.model import Client, Request, Site, Stage
 from proxy.store import Store
@@ -18,18 +18,18 @@ from proxy.store import Store
 def connect_stages(
     sites: Mapping[str, Site],
     *,
-    allowed_hosts: Sequence[str],
+    host: Host,
     production: bool,
     openings: Sequence[LimitSettings],
-    sessions: Sessions,
+    session: SessionStage,
     store: Store,
 ) -> list[Stage[Client]]:
     """Once per HTTP request, once per WebSocket handshake."""
     return [
-        Host(allowed_hosts),
+        host,
         Origin(sites, strict=production),
         Openings(openings, store),
-        SessionStage(sessions),
+        session,
     ]
 
 

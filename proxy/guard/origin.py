@@ -35,16 +35,19 @@ def normal_origin(value: str) -> str:
 
 def origin_of(url: str) -> str | None:
     """The origin of a Referer, or None when it has none."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         return normal_origin(f"{parts.scheme}://{parts.netloc}")
     except ValueError:
         return None
 
 
 def host_of(value: str) -> str:
-    """The name in a Host header, without port and IPv6 brackets, lower case."""
-    return (urlsplit(f"//{value}").hostname or "").rstrip(".")
+    """The name in a Host header, without port and IPv6 brackets, lower case; "" when it is none."""
+    try:
+        return (urlsplit(f"//{value}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
 
 
 class Host:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -27,6 +28,8 @@ from proxy.model import Client, Mode, Session, Site
 from proxy.store import Store
 
 TICKET_SECONDS = 30
+ACTIVE_SECONDS = 900.0
+MAX_ACTIVE = 100_000
 MAX_TOKEN_CHARS = 4096
 Kind = Literal["access", "refresh", "ticket", "cookie"]
 
@@ -146,7 +149,11 @@ class Sessions:
                 algorithms=["HS256"],
                 audience=f"sidegate/{kind}",
                 # Time is judged below, by the clock that was handed in.
-                options={"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "sid", "site", "fp", "jti"]},
+                options={
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "require": ["exp", "iat", "sid", "site", "fp", "jti"],
+                },
             )
         except jwt.PyJWTError as error:
             raise SessionInvalid(f"{kind} token: {type(error).__name__}") from error
@@ -166,8 +173,15 @@ class SessionStage:
     name = "session"
     mode: Mode = "enforce"
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, clock: Callable[[], float] = time.monotonic) -> None:
         self._sessions = sessions
+        self._clock = clock
+        self._seen: OrderedDict[str, float] = OrderedDict()
+
+    def active(self) -> int:
+        """Sessions that this process saw within the last ACTIVE_SECONDS; counts up to MAX_ACTIVE."""
+        self._forget()
+        return len(self._seen)
 
     async def check(self, client: Client) -> Client:
         if client.route in ("session", "refresh"):
@@ -179,4 +193,12 @@ class SessionStage:
         if site is None:
             raise SessionInvalid("the session belongs to a site that this page may not talk to")
         await self._sessions.redeem(client)
+        self._seen[session.id] = self._clock()
+        self._seen.move_to_end(session.id)
+        self._forget()
         return replace(client, session=session, site=site)
+
+    def _forget(self) -> None:
+        before = self._clock() - ACTIVE_SECONDS
+        while self._seen and (len(self._seen) > MAX_ACTIVE or next(iter(self._seen.values())) <= before):
+            self._seen.popitem(last=False)

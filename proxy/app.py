@@ -1,0 +1,190 @@
+"""The composition root: settings -> parts -> listeners; start-up, drain, shutdown. The only module that knows every part."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvloop
+from aiohttp import web
+
+from proxy import guard, upstream
+from proxy.config import Secret
+from proxy.edge.chat import ChatEdge
+from proxy.edge.headers import Cors, security_headers
+from proxy.edge.http1 import assert_c_parser, make_runner
+from proxy.edge.live import Live
+from proxy.edge.ops import OpsEdge
+from proxy.edge.pages import PageEdge
+from proxy.edge.read import Reader
+from proxy.edge.server import ops_app, public_app
+from proxy.edge.session import SessionEdge
+from proxy.edge.websocket import WebSocketEdge
+from proxy.filters import chain_maker
+from proxy.flow import Flow, Line
+from proxy.guard.origin import Host
+from proxy.guard.session import Sessions, SessionStage
+from proxy.model import Site
+from proxy.settings import Settings
+from proxy.store import Store
+from proxy.store.url import open_store
+from proxy.telemetry import Logs, Metrics, audit
+from proxy.upstream.breaker import Breaker
+from proxy.upstream.signing import Signer
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 10.0  # how long running answers may go on after SIGTERM
+CUT_SECONDS = 2.0  # how long it may take to tell the rest
+CIRCUIT_GAUGE = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started server: where it listens."""
+
+    port: int
+    ops_port: int
+    live: Live
+
+
+def run(settings: Settings, *, banner: str | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Blocks."""
+    uvloop.run(_serve(settings, banner))
+
+
+async def _serve(settings: Settings, banner: str | None) -> None:
+    metrics = Metrics()
+    logs = Logs(settings.telemetry, settings.audit, metrics)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        async with running(settings, metrics) as server:
+            log.info("listening on port %d, ops on port %d", server.port, server.ops_port)
+            if banner is not None:
+                print(banner, flush=True)  # noqa: T201 - for the person who started it
+            await stop.wait()  # a signal ends this
+            log.info("draining")
+    finally:
+        logs.stop()
+
+
+@asynccontextmanager
+async def running(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Running]:
+    """Both listeners, from here on accepting, until the block is left; then drained."""
+    assert_c_parser()
+    metrics = metrics or Metrics()
+    async with _parts(settings, metrics) as (public, ops, live):
+        base = security_headers(production=settings.environment == "production")
+        runners = [
+            make_runner(app, base_headers=base, header_timeout=settings.listen.header_timeout) for app in (public, ops)
+        ]
+        try:
+            ports = []
+            for runner, where in zip(runners, (settings.listen, settings.ops), strict=True):
+                await runner.setup()
+                await web.TCPSite(runner, where.host, where.port, backlog=1024).start()
+                ports.append(runner.addresses[0][1])
+            yield Running(ports[0], ports[1], live)
+        finally:
+            await _drain(runners, live)
+
+
+async def _drain(runners: list[web.AppRunner], live: Live) -> None:
+    """Not ready, no new connections, running answers get their time, the rest are told."""
+    live.draining = True
+    for site in list(runners[0].sites):
+        await site.stop()
+    for seconds in (DRAIN_SECONDS, CUT_SECONDS):
+        try:
+            async with asyncio.timeout(seconds):
+                await live.idle()
+            break
+        except TimeoutError:
+            live.cut()
+    for runner in runners:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _parts(settings: Settings, metrics: Metrics) -> AsyncIterator[tuple[web.Application, web.Application, Live]]:
+    production = settings.environment == "production"
+    session_key = _key(settings.session.key, "session.key")
+    store = await open_store(settings.store)
+    lines: dict[str, Line] = {}
+    try:
+        sites = {
+            name: Site(name, frozenset(site.origins), site.upstream, site.page, site.allow_credentials)
+            for name, site in settings.sites.items()
+        }
+        signer = Signer(settings.signing, _key(settings.signing.key, "signing.key"), session_key)
+        for name, section in settings.upstreams.items():
+            lines[name] = Line(
+                upstream.build(section, signer), _breaker(name, section.breaker, metrics), section.fallback
+            )
+
+        sessions = Sessions(settings.session, session_key, store)
+        session_stage = SessionStage(sessions)
+        host = Host(settings.listen.allowed_hosts)
+        flow = Flow(
+            connect_stages=guard.connect_stages(
+                sites, host=host, production=production, openings=settings.limits, session=session_stage, store=store
+            ),
+            message_stages=guard.message_stages(
+                {name: settings.site_content(name) for name in sites},
+                {name: settings.site_limits(name) for name in sites},
+                store,
+            ),
+            signer=signer,
+            upstreams=lines,
+            chains={name: chain_maker(settings.site_filters(name)) for name in sites},
+            metrics=metrics,
+        )
+        live = Live(metrics)
+        reader = Reader(settings.listen, settings.session.cookie_name)
+        base = security_headers(production=production)
+        public = public_app(
+            chat=ChatEdge(flow, reader, settings.streams, live),
+            websocket=WebSocketEdge(flow, reader, settings.streams, live, max_bytes=settings.listen.max_body_bytes),
+            session=SessionEdge(flow, reader, sessions, settings.session, metrics, secure=production),
+            page=PageEdge(reader, host, sites),
+            reader=reader, host=host, cors=Cors(sites.values()), base_headers=base, metrics=metrics,
+        )  # fmt: skip
+        ops = OpsEdge(
+            settings.ops, settings.environment, store, live, metrics,
+            redis=settings.store.uses_redis,
+            circuits=lambda: {name: line.breaker.state for name, line in lines.items()},
+            sessions=session_stage.active,
+        )  # fmt: skip
+        yield public, ops_app(ops, base, metrics), live
+    finally:
+        await _close(lines, store)
+
+
+async def _close(lines: dict[str, Line], store: Store) -> None:
+    for line in lines.values():
+        await line.upstream.close()
+    await store.close()
+
+
+def _breaker(name: str, settings: upstream.BreakerSettings, metrics: Metrics) -> Breaker:
+    def changed(old: str, new: str) -> None:
+        metrics.breaker_open.labels(name).set(CIRCUIT_GAUGE[new])
+        audit("CIRCUIT", upstream=name, old=old, new=new)
+
+    metrics.breaker_open.labels(name).set(0)
+    return Breaker(name, settings, on_change=changed)
+
+
+def _key(secret: Secret | None, path: str) -> bytes:
+    """The configured key; in development, where it may be missing, one that lasts as long as this process."""
+    if secret is not None:
+        return secret.reveal().encode()
+    log.warning("%s is not set: a random one is used until this process ends", path)
+    return secrets.token_bytes(32)

@@ -1,0 +1,98 @@
+"""The ops listener: is it alive, is it ready, how is it, and metrics. Not for the public: bind it to loopback or a private net."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+import orjson
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
+
+from proxy import __version__
+from proxy.config import Secret, Section
+from proxy.edge.live import Live
+from proxy.errors import AuthRequired
+from proxy.store import Store
+from proxy.telemetry import Metrics
+
+
+class OpsSettings(Section):
+    """Where a token is set, /health and /metrics want it as `Authorization: Bearer`; /livez and /readyz never do."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 9090
+    token: Secret | None = None
+
+
+class OpsEdge:
+    """`circuits` gives each upstream's breaker state, `sessions` the number of sessions active on this replica."""
+
+    def __init__(
+        self, settings: OpsSettings, environment: str, store: Store, live: Live, metrics: Metrics, *,
+        redis: bool, circuits: Callable[[], Mapping[str, str]], sessions: Callable[[], int],
+    ) -> None:  # fmt: skip
+        self._token = settings.token
+        self._environment = environment
+        self._store = store
+        self._live = live
+        self._metrics = metrics
+        self._redis = redis
+        self._circuits = circuits
+        self._sessions = sessions
+
+    async def livez(self, http: web.Request) -> web.Response:
+        return json_response({"status": "ok"})
+
+    async def readyz(self, http: web.Request) -> web.Response:
+        """503 only while draining. Without Redis we decide locally, so we stay ready, and say so."""
+        if self._live.draining:
+            return json_response({"status": "draining"}, status=503)
+        reason = self._store.degraded()
+        return json_response({"status": "ready"} if reason is None else {"status": "degraded", "reason": reason})
+
+    async def health(self, http: web.Request) -> web.Response:
+        self._authorise(http)
+        return json_response(self._summary())
+
+    async def metrics(self, http: web.Request) -> web.Response:
+        self._authorise(http)
+        self._metrics.store_degraded.set(0 if self._store.degraded() is None else 1)
+        if "application/json" in http.headers.get("Accept", ""):
+            return json_response(self._summary() | {"metrics": self._metrics.summary()})
+        text = await asyncio.to_thread(self._metrics.render)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def _authorise(self, http: web.Request) -> None:
+        if self._token is None:
+            return
+        scheme, _, value = http.headers.get("Authorization", "").partition(" ")
+        expected = self._token.reveal().encode()
+        if scheme.lower() != "bearer" or not hmac.compare_digest(value.strip().encode(), expected):
+            raise AuthRequired("the ops token is missing or wrong", public="The ops token is missing or wrong.")
+
+    def _summary(self) -> dict[str, object]:
+        degraded, circuits = self._store.degraded(), dict(self._circuits())
+        troubled = self._live.draining or degraded is not None or "open" in circuits.values()
+        return {
+            "status": "draining" if self._live.draining else "degraded" if troubled else "ok",
+            "version": __version__,
+            "environment": self._environment,
+            "services": {
+                "redis": "off" if not self._redis else "ok" if degraded is None else degraded,
+                "upstreams": {name: "unavailable" if state == "open" else "ok" for name, state in circuits.items()},
+                "breaker": circuits,
+            },
+            "sse_connections": self._live.sse,
+            "ws_connections": self._live.websockets,
+            "active_sessions": self._sessions(),
+        }
+
+
+def json_response(fields: Mapping[str, object], status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(fields), status=status, content_type="application/json", headers={"Cache-Control": "no-store"}
+    )

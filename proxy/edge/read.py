@@ -1,0 +1,153 @@
+"""What the wire says about a client: addresses, headers, credentials. Nothing here is believed before the guard saw it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+import orjson
+from aiohttp import web
+from pydantic import Field, field_validator
+
+from proxy.config import Section
+from proxy.edge.http1 import read_body
+from proxy.errors import BadRequest, UnsupportedMedia
+from proxy.model import Client, Credential, Message
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+REQUEST_ID = web.RequestKey("request_id", str)
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class ListenSettings(Section):
+    """The public listener. Times in seconds. `allowed_hosts` empty: every Host is served."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - a container's port is published on purpose
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    trusted_proxies: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    header_timeout: Annotated[float, Field(gt=0, le=120)] = 10
+    body_timeout: Annotated[float, Field(gt=0, le=300)] = 15
+    max_body_bytes: Annotated[int, Field(ge=1024, le=10_485_760)] = 65_536
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network)
+        return value
+
+
+class Reader:
+    """Reads clients and messages off HTTP requests, by this listener's settings."""
+
+    def __init__(self, settings: ListenSettings, cookie_name: str) -> None:
+        self._settings = settings
+        self._trusted = [ipaddress.ip_network(network) for network in settings.trusted_proxies]
+        self._cookie_name = cookie_name
+
+    def client(self, http: web.Request, route: str) -> Client:
+        headers = http.headers
+        peer = _address(http.remote or "") or "unknown"
+        trusted = self._is_trusted(peer)
+        forwarded = headers.getall("X-Forwarded-For", ()) if trusted else ()
+        scheme = headers.get("X-Forwarded-Proto", "").strip().lower() if trusted else ""
+        traceparent = headers.get("traceparent", "")
+        return Client(
+            request_id=http[REQUEST_ID],
+            ip=self._client_ip(peer, forwarded),
+            route=route,
+            host=headers.get("Host", ""),
+            scheme=scheme if scheme in ("http", "https") else http.scheme,
+            origin=headers.get("Origin"),
+            referer=headers.get("Referer"),
+            fetch_site=headers.get("Sec-Fetch-Site"),
+            user_agent=headers.get("User-Agent", ""),
+            language=headers.get("Accept-Language", ""),
+            traceparent=traceparent if TRACEPARENT.fullmatch(traceparent) else None,
+            site_name=headers.get("X-Sidegate-Site"),
+            credential=self._credential(http),
+        )
+
+    async def json(self, http: web.Request) -> dict[str, object]:
+        """The body as a JSON object. Raises UnsupportedMedia, TooLarge, RequestTimeout or BadRequest."""
+        if http.content_type != "application/json":
+            raise UnsupportedMedia(
+                f"Content-Type {http.content_type!r}", public="Please send the message as application/json."
+            )
+        if http.headers.get("Content-Encoding", "identity") != "identity":
+            raise UnsupportedMedia("Content-Encoding", public="Please send the message without Content-Encoding.")
+        return json_object(await read_body(http, self._settings.max_body_bytes, self._settings.body_timeout))
+
+    def _credential(self, http: web.Request) -> Credential | None:
+        """The first of: Authorization, ticket, cookie."""
+        if (authorization := http.headers.get("Authorization")) is not None:
+            scheme, _, value = authorization.partition(" ")
+            return Credential("bearer", value.strip() if scheme.lower() == "bearer" else "")
+        if (ticket := http.query.get("ticket")) is not None:
+            return Credential("ticket", ticket)
+        if (cookie := http.cookies.get(self._cookie_name)) is not None:
+            return Credential("cookie", cookie)
+        return None
+
+    def _is_trusted(self, ip: str) -> bool:
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+    def _client_ip(self, peer: str, forwarded: Iterable[str]) -> str:
+        """The nearest address that is no trusted proxy, read from the right; what stands left of it anybody can claim."""
+        hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+        ip = peer
+        for hop in reversed(hops):
+            if not self._is_trusted(ip):
+                break
+            address = _address(hop)
+            if address is None:
+                break
+            ip = address
+        return ip
+
+
+def json_object(body: bytes | str) -> dict[str, object]:
+    """A JSON object, or BadRequest with the place of the mistake."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(
+            f"JSON, line {error.lineno} column {error.colno}",
+            public=f"The message is not valid JSON (line {error.lineno}, column {error.colno}).",
+        ) from None
+    if not isinstance(value, dict):
+        raise BadRequest("JSON, but no object", public='The message must be a JSON object: {"message": "…"}.')
+    return value
+
+
+def message(fields: dict[str, object]) -> Message:
+    """`message` and `context` of a client's JSON. Their sizes are the guard's business."""
+    text, context = fields.get("message"), fields.get("context")
+    if not isinstance(text, str):
+        raise BadRequest("message is no string", public='The field "message" must be a string.')
+    if context is not None and not isinstance(context, dict):
+        raise BadRequest("context is no object", public='The field "context" must be an object.')
+    if fields.get("files"):
+        raise BadRequest("files are not accepted", public="Files are not accepted here.")
+    return Message(text, context or {})
+
+
+def _address(text: str) -> str | None:
+    """An IP address in its canonical form, without port, brackets and IPv4 mapping; None when it is none."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return str(mapped or address)

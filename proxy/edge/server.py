@@ -1,0 +1,126 @@
+"""The listeners: which path leads where, and what wraps every request. To add a way in, name its path here."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from proxy import __version__
+from proxy.edge.chat import ChatEdge
+from proxy.edge.headers import Cors, add_missing
+from proxy.edge.ops import OpsEdge, json_response
+from proxy.edge.pages import PageEdge
+from proxy.edge.problem import problem
+from proxy.edge.read import REQUEST_ID, Reader
+from proxy.edge.session import SessionEdge
+from proxy.edge.websocket import WebSocketEdge
+from proxy.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, OriginDenied, ProxyError, TooLarge
+from proxy.flow import contained
+from proxy.guard.origin import Host
+from proxy.telemetry import Metrics, Stopwatch
+
+log = logging.getLogger("sidegate.access")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def public_app(
+    *, chat: ChatEdge, websocket: WebSocketEdge, session: SessionEdge, page: PageEdge, reader: Reader, host: Host,
+    cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
+) -> web.Application:  # fmt: skip
+    """What clients see."""
+
+    async def preflight(http: web.Request) -> web.Response:
+        await host.check(reader.client(http, "preflight"))
+        headers = cors.preflight(http.headers.get("Origin"))
+        if headers is None:
+            raise OriginDenied("preflight from a page that is not ours")
+        return web.Response(status=204, headers=headers)
+
+    async def health(http: web.Request) -> web.Response:
+        return json_response({"status": "ok", "version": __version__})
+
+    app = _app(metrics, lambda http: {**base_headers, **cors.headers(http.headers.get("Origin"))})
+    app.router.add_get("/", page.index)
+    app.router.add_get("/page/{name}", page.asset)
+    app.router.add_get("/health", health)
+    app.router.add_post("/v1/session", session.open)
+    app.router.add_post("/v1/session/refresh", session.refresh)
+    app.router.add_post("/v1/session/ticket", session.ticket)
+    app.router.add_post("/v1/messages", chat.handle)
+    app.router.add_get("/v1/ws", websocket.handle)
+    app.router.add_route("OPTIONS", "/v1/{path:.*}", preflight)
+    return app
+
+
+def ops_app(ops: OpsEdge, base_headers: Mapping[str, str], metrics: Metrics) -> web.Application:
+    """What only the owner sees."""
+    app = _app(metrics, lambda http: base_headers)
+    app.router.add_get("/livez", ops.livez)
+    app.router.add_get("/readyz", ops.readyz)
+    app.router.add_get("/health", ops.health)
+    app.router.add_get("/metrics", ops.metrics)
+    return app
+
+
+def _app(metrics: Metrics, headers: Callable[[web.Request], Mapping[str, str]]) -> web.Application:
+    async def on_prepare(http: web.Request, response: web.StreamResponse) -> None:
+        add_missing(response, headers(http))
+        response.headers["X-Request-Id"] = http[REQUEST_ID]
+        response.headers.popall("Server", None)
+
+    app = web.Application(middlewares=[_outermost(metrics)], client_max_size=1024)
+    app.on_response_prepare.append(on_prepare)
+    return app
+
+
+def _outermost(metrics: Metrics) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    """Around every request, once: its id, its errors as problem details, one line in the log."""
+
+    @web.middleware
+    async def outermost(http: web.Request, handler: Handler) -> web.StreamResponse:
+        http[REQUEST_ID] = request_id = uuid.uuid4().hex
+        watch, status = Stopwatch(), 499  # 499: the client left before it was answered
+        try:
+            response = await _guarded(http, handler, request_id)
+            status = response.status
+            return response
+        finally:
+            resource = http.match_info.route.resource
+            route = resource.canonical if resource is not None else "none"
+            metrics.requests.labels(route, str(status)).inc()
+            fields = {
+                "method": http.method, "route": route, "status": status,
+                "seconds": round(watch.seconds(), 4), "request_id": request_id,
+            }  # fmt: skip
+            log.info("request", extra={"fields": fields})
+
+    return outermost
+
+
+async def _guarded(http: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    try:
+        with contained(request_id):
+            try:
+                return await handler(http)
+            except web.HTTPException as error:
+                raise _translated(error) from None
+    except ClientGone:
+        return web.Response(status=499)
+    except ProxyError as error:
+        return problem(error, request_id)
+
+
+def _translated(error: web.HTTPException) -> ProxyError:
+    """What aiohttp raises by itself, in our words."""
+    match error.status:
+        case 404:
+            return NotFound("no such path")
+        case 405:
+            return MethodNotAllowed("no such method here", headers={"Allow": error.headers.get("Allow", "")})
+        case 413:
+            return TooLarge("body")
+        case _:
+            return BadRequest(f"aiohttp: {error.status}")

@@ -1,0 +1,81 @@
+"""POST /v1/session, /v1/session/refresh, /v1/session/ticket: how a visitor becomes known, and stays so."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from proxy.edge.ops import json_response
+from proxy.edge.read import Reader
+from proxy.errors import BadRequest, SessionInvalid
+from proxy.flow import Flow
+from proxy.guard.session import TICKET_SECONDS, Issued, Sessions, SessionSettings
+from proxy.telemetry import Metrics, audit
+
+
+class SessionEdge:
+    """`secure`: cookies only over TLS, as in production."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        reader: Reader,
+        sessions: Sessions,
+        settings: SessionSettings,
+        metrics: Metrics,
+        *,
+        secure: bool,
+    ) -> None:
+        self._flow = flow
+        self._reader = reader
+        self._sessions = sessions
+        self._settings = settings
+        self._metrics = metrics
+        self._secure = secure
+
+    async def open(self, http: web.Request) -> web.Response:
+        client = await self._flow.admit(self._reader.client(http, "session"))
+        if client.site is None:
+            raise BadRequest("the site is not clear")
+        issued = self._sessions.open(client, client.site)
+        self._metrics.sessions_opened.labels(client.site.name).inc()
+        audit(
+            "SESSION_OPENED",
+            site=client.site.name,
+            session=issued.session.id,
+            ip=client.ip,
+            request_id=client.request_id,
+        )
+        return self._answer(issued)
+
+    async def refresh(self, http: web.Request) -> web.Response:
+        client = await self._flow.admit(self._reader.client(http, "refresh"))
+        token = (await self._reader.json(http)).get("refresh_token")
+        if not isinstance(token, str):
+            raise BadRequest("no refresh_token", public='The field "refresh_token" must be a string.')
+        issued = await self._sessions.refresh(client, token)
+        if issued.session.site not in {site.name for site in client.sites}:
+            raise SessionInvalid("the session belongs to a site that this page may not talk to")
+        return self._answer(issued)
+
+    async def ticket(self, http: web.Request) -> web.Response:
+        client = await self._flow.admit(self._reader.client(http, "ticket"))
+        if client.session is None or client.credential is None or client.credential.kind == "ticket":
+            raise SessionInvalid("a ticket is no credential for another")
+        return json_response({"ticket": self._sessions.ticket(client.session), "expires_in": TICKET_SECONDS})
+
+    def _answer(self, issued: Issued) -> web.Response:
+        response = json_response(
+            {
+                "session_id": issued.session.id,
+                "access_token": issued.access_token,
+                "expires_in": issued.expires_in,
+                "refresh_token": issued.refresh_token,
+                "refresh_expires_in": issued.refresh_expires_in,
+            }
+        )
+        if self._settings.cookie:
+            response.set_cookie(
+                self._settings.cookie_name, issued.cookie,
+                max_age=self._settings.lifetime, httponly=True, secure=self._secure, samesite="Lax",
+            )  # fmt: skip
+        return response

@@ -1,0 +1,135 @@
+"""One request, from top to bottom.
+
+    edge --> admit(client)                 connect stages            once per HTTP request or WebSocket handshake
+    edge --> answer(request, sink)         message stages            once per message
+                                           circuit, sign, open
+                                           filter, send              once per piece
+         <-- done | fail
+
+Everything here is order. What each step does is in guard/, upstream/ and filters/.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from proxy.errors import ClientGone, Denied, OutputBlocked, ProxyError, UpstreamUnavailable
+from proxy.filters.chain import Chain
+from proxy.model import Client, Request, Sink, Stage, Upstream
+from proxy.telemetry import Metrics, Stopwatch, audit
+from proxy.upstream.breaker import Breaker
+from proxy.upstream.signing import Signer
+
+log = logging.getLogger(__name__)
+T = TypeVar("T", Client, Request)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One upstream, with what guards it."""
+
+    upstream: Upstream
+    breaker: Breaker
+    fallback: str | None = None  # what clients read while the circuit is open
+
+
+class Flow:
+    def __init__(
+        self,
+        *,
+        connect_stages: Sequence[Stage[Client]],
+        message_stages: Sequence[Stage[Request]],
+        signer: Signer,
+        upstreams: Mapping[str, Line],
+        chains: Mapping[str, Callable[[], Chain]],
+        metrics: Metrics,
+    ) -> None:
+        self._connect_stages = connect_stages
+        self._message_stages = message_stages
+        self._signer = signer
+        self._upstreams = upstreams
+        self._chains = chains
+        self._metrics = metrics
+
+    async def admit(self, client: Client) -> Client:
+        """Let a connection in, or raise Denied."""
+        return await self._pass(self._connect_stages, client, client.request_id, client.ip)
+
+    async def answer(self, request: Request, sink: Sink) -> None:
+        """Answer one message, and tell the sink how that ended. Raises only when cancelled."""
+        outcome, watch = "cancelled", Stopwatch()
+        try:
+            with contained(request.id):
+                await self._answer(request, sink, watch)
+            outcome = "done"
+        except ClientGone:
+            outcome = "gone"
+        except ProxyError as error:
+            outcome = error.code
+            if not isinstance(error, Denied):
+                log.warning("%s: %s", error.code, error.detail, extra={"fields": {"request_id": request.id}})
+            await sink.fail(error)
+        finally:
+            self._metrics.answers.labels(request.site.name, outcome).inc()
+            self._metrics.answer_seconds.labels(request.site.upstream).observe(watch.seconds())
+
+    async def _answer(self, request: Request, sink: Sink, watch: Stopwatch) -> None:
+        request = await self._pass(self._message_stages, request, request.id, request.client.ip)
+        line = self._upstreams[request.site.upstream]
+        chain = self._chains[request.site.name]()
+        sink.admit(request)
+        try:
+            with line.breaker.attempt() as attempt:
+                body = line.upstream.encode(request)
+                async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
+                    await sink.start()
+                    async for piece in pieces:
+                        if attempt.ok():
+                            self._metrics.first_piece.labels(request.site.upstream).observe(watch.seconds())
+                        if text := chain.feed(piece):
+                            await sink.send(text)
+            # Only a complete answer is flushed. What a filter still kept back when the
+            # answer broke off was never judged, so it never leaves.
+            if text := chain.flush():
+                await sink.send(text)
+        except OutputBlocked as blocked:
+            if blocked.allowed:
+                await sink.send(blocked.allowed)
+            raise
+        except UpstreamUnavailable as error:
+            error.public = line.fallback or error.public
+            raise
+        await sink.done()
+
+    async def _pass(self, stages: Sequence[Stage[T]], subject: T, request_id: str, ip: str) -> T:
+        """Run the stages in order. A stage in `observe` mode says what it would have refused, and the subject goes on."""
+        for stage in stages:
+            try:
+                with contained(request_id):
+                    subject = await stage.check(subject)
+            except Denied as denied:
+                denied.stage = stage.name
+                self._metrics.denied.labels(stage.name, denied.code, stage.mode).inc()
+                audit(
+                    "DENIED" if stage.mode == "enforce" else "WOULD_DENY",
+                    stage=stage.name, code=denied.code, detail=denied.detail, request_id=request_id, ip=ip,
+                )  # fmt: skip
+                if stage.mode == "enforce":
+                    raise
+        return subject
+
+
+@contextmanager
+def contained(request_id: str) -> Iterator[None]:
+    """Whatever is not one of our errors is logged here, and becomes `internal`: a crash is a refusal, never a pass."""
+    try:
+        yield
+    except (ProxyError, ClientGone):
+        raise
+    except Exception as error:
+        log.exception("crashed", extra={"fields": {"request_id": request_id}})
+        raise ProxyError(f"crashed: {type(error).__name__}") from error

@@ -1,0 +1,187 @@
+"""Sessions and their tokens: what is accepted, and every forgery that isn't."""
+
+from __future__ import annotations
+
+import base64
+import time
+from typing import Any
+
+import jwt
+import pytest
+
+from proxy.errors import AuthRequired, BadRequest, SessionInvalid
+from proxy.guard.session import ACTIVE_SECONDS, MAX_TOKEN_CHARS, Issued, Sessions, SessionSettings, SessionStage
+from proxy.model import Client, Credential, Site
+from proxy.store.memory import MemoryStore
+from tests.clients import SHOP, Clock, client
+
+KEY = b"a session key of thirty-two bytes"
+
+
+class World:
+    """Sessions over a memory store, with one clock for both."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(clock=self.clock)
+        self.sessions = Sessions(SessionSettings(**settings), KEY, self.store, self.clock)
+        self.stage = SessionStage(self.sessions, self.clock)
+
+    def open(self, **facts: Any) -> Issued:
+        return self.sessions.open(client(**facts), SHOP)
+
+    async def use(self, token: str, kind: Any = "bearer", **facts: Any) -> Client:
+        return await self.stage.check(client(credential=Credential(kind, token), sites=(SHOP,), **facts))
+
+
+async def test_an_issued_token_is_accepted_until_it_expires() -> None:
+    world = World()
+    issued = world.open()
+    assert issued.expires_in == 900
+    world.clock.advance(899)
+    checked = await world.use(issued.access_token)
+    assert checked.session == issued.session
+    assert checked.site == SHOP
+    world.clock.advance(1)
+    with pytest.raises(SessionInvalid, match="expired"):
+        await world.use(issued.access_token)
+
+
+async def test_without_a_credential_a_session_is_asked_for() -> None:
+    with pytest.raises(AuthRequired):
+        await World().stage.check(client(sites=(SHOP,)))
+
+
+def _forged(**claims: Any) -> dict[str, Any]:
+    return {
+        "aud": "sidegate/access", "sid": "s", "site": "shop", "fp": "", "iat": 0, "exp": time.time() + 1e6, "end": 2e9,
+        "jti": "j", **claims,
+    }  # fmt: skip
+
+
+def _none_token() -> str:
+    def part(text: str) -> str:
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    return part('{"alg":"none","typ":"JWT"}') + "." + part('{"aud":"sidegate/access","sid":"s","site":"shop"}') + "."
+
+
+FORGED = {
+    "empty": "",
+    "garbage": "garbage",
+    "dots": "a.b.c",
+    "too long": "a" * (MAX_TOKEN_CHARS + 1),
+    "another key": jwt.encode(_forged(), b"x" * 32, algorithm="HS256"),
+    "the raw key instead of the derived one": jwt.encode(_forged(), KEY, algorithm="HS256"),
+    "alg none": _none_token(),
+    "another algorithm": jwt.encode(_forged(), KEY * 2, algorithm="HS512"),
+}
+
+
+@pytest.mark.parametrize("token", FORGED.values(), ids=FORGED.keys())
+@pytest.mark.parametrize("kind", ["bearer", "cookie", "ticket"])
+async def test_a_forged_token_is_refused(token: str, kind: str) -> None:
+    with pytest.raises(SessionInvalid):
+        await World(fingerprint="off").use(token, kind)
+
+
+async def test_each_kind_of_token_serves_its_own_purpose_only() -> None:
+    world = World()
+    issued = world.open()
+    tokens = {
+        "bearer": issued.access_token,
+        "cookie": issued.cookie,
+        "ticket": world.sessions.ticket(issued.session),
+        "refresh": issued.refresh_token,
+    }
+    for kind in ("bearer", "cookie", "ticket"):
+        for name, token in tokens.items():
+            if name != kind:
+                with pytest.raises(SessionInvalid):
+                    await world.use(token, kind)
+        await world.use(tokens[kind], kind)
+    with pytest.raises(SessionInvalid):
+        await world.sessions.refresh(client(), issued.access_token)
+
+
+async def test_another_browser_cannot_use_the_token() -> None:
+    world = World()
+    issued = world.open()
+    with pytest.raises(SessionInvalid, match="fingerprint"):
+        await world.use(issued.access_token, user_agent="curl/8")
+    with pytest.raises(SessionInvalid, match="fingerprint"):
+        await world.sessions.refresh(client(user_agent="curl/8"), issued.refresh_token)
+
+
+async def test_a_session_of_one_site_is_none_of_another() -> None:
+    world = World()
+    other = Site("blog", SHOP.origins, "support")
+    token = world.sessions.open(client(), other).access_token
+    with pytest.raises(SessionInvalid, match="may not talk to"):
+        await world.use(token)
+
+
+async def test_a_ticket_works_once_and_for_thirty_seconds() -> None:
+    world = World()
+    session = world.open().session
+    ticket = world.sessions.ticket(session)
+    await world.use(ticket, "ticket")
+    with pytest.raises(SessionInvalid, match="used before"):
+        await world.use(ticket, "ticket")
+    late = world.sessions.ticket(session)
+    world.clock.advance(30)
+    with pytest.raises(SessionInvalid, match="expired"):
+        await world.use(late, "ticket")
+
+
+async def test_a_refresh_gives_the_same_session_new_tokens() -> None:
+    world = World()
+    first = world.open()
+    world.clock.advance(1000)
+    second = await world.sessions.refresh(client(), first.refresh_token)
+    assert second.session.id == first.session.id
+    assert second.refresh_expires_in == first.refresh_expires_in - 1000
+    await world.use(second.access_token)
+
+
+async def test_a_refresh_token_used_twice_ends_the_sessions_refreshing() -> None:
+    world = World()
+    first = world.open()
+    second = await world.sessions.refresh(client(), first.refresh_token)
+    with pytest.raises(SessionInvalid, match="used before"):
+        await world.sessions.refresh(client(), first.refresh_token)
+    with pytest.raises(SessionInvalid, match="used twice"):
+        await world.sessions.refresh(client(), second.refresh_token)
+
+
+async def test_refreshing_ends_when_the_refresh_lifetime_does() -> None:
+    world = World(refresh_lifetime=86_400)
+    token = world.open().refresh_token
+    world.clock.advance(86_400)
+    with pytest.raises(SessionInvalid, match="expired"):
+        await world.sessions.refresh(client(), token)
+
+
+async def test_opening_a_session_needs_a_clear_site() -> None:
+    world = World()
+    both = (SHOP, Site("blog", SHOP.origins, "support"))
+    with pytest.raises(BadRequest):
+        await world.stage.check(client(route="session", sites=both))
+    assert (await world.stage.check(client(route="session", sites=(SHOP,), site=SHOP))).site == SHOP
+    await world.stage.check(client(route="refresh", sites=both))
+
+
+async def test_active_sessions_are_those_seen_of_late() -> None:
+    world = World(access_lifetime=86_400)
+    token = world.open().access_token
+    await world.use(token)
+    await world.use(world.open().access_token)
+    assert world.stage.active() == 2
+    world.clock.advance(ACTIVE_SECONDS - 1)
+    await world.use(token)
+    world.clock.advance(1)
+    assert world.stage.active() == 1
+
+
+def test_no_credential_shows_in_a_repr() -> None:
+    assert "hunter2" not in repr(client(credential=Credential("bearer", "hunter2")))
