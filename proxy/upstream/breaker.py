@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import pybreaker
 from pydantic import Field
@@ -22,8 +22,7 @@ from pydantic import Field
 from proxy.config import Section
 from proxy.errors import UpstreamError, UpstreamUnavailable
 
-State = Literal["closed", "open", "half_open"]
-_STATES: dict[str, State] = {
+_STATES = {
     pybreaker.STATE_CLOSED: "closed",
     pybreaker.STATE_OPEN: "open",
     pybreaker.STATE_HALF_OPEN: "half_open",
@@ -76,7 +75,7 @@ class Breaker:
         )
 
     @property
-    def state(self) -> State:
+    def state(self) -> str:
         """half_open as soon as the next request would be let through to try the upstream."""
         state = _STATES[self._circuit.current_state]
         return "half_open" if state == "open" and self._clock() >= self._ends else state
@@ -129,7 +128,7 @@ class Breaker:
             if self._breaks >= self._settings.failures:
                 self._circuit.open()
 
-    def _changed(self, state: State) -> None:
+    def _changed(self, state: str) -> None:
         if state == "open":
             self._ends = self._clock() + self._settings.cooldown
             self._times_opened += 1
@@ -139,7 +138,7 @@ class Breaker:
 
 
 class _Watch(pybreaker.CircuitBreakerListener):
-    def __init__(self, changed: Callable[[State], None]) -> None:
+    def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
 
     def state_change(

@@ -23,6 +23,7 @@ _WRAPPER_KEYS = ("data", "json")
 _TOKEN_KEYS = ("executionStarted", "resumeToken")
 _ERROR_KEYS = ("error", "errorMessage")
 _WAITING = "the answer hands out the token of a waiting execution"
+_ERROR = "the answer is the report of an error"
 _PRETTY_BYTES = 16 * 1024  # indenting multiplies what is deeply nested
 
 
@@ -133,6 +134,8 @@ def find_text(item: dict[str, object]) -> str | None:
 def _find(item: dict[str, object], *, deeper: bool) -> str | None:
     if any(key in item for key in _TOKEN_KEYS):
         raise UpstreamError(_WAITING)
+    if item.get("type") == "error":
+        raise UpstreamError(_ERROR)
     is_error = any(item.get(key) for key in _ERROR_KEYS)
     is_empty = False
     for key in _TEXT_KEYS:
@@ -147,7 +150,7 @@ def _find(item: dict[str, object], *, deeper: bool) -> str | None:
         if deeper and (text := _find_below(item.get(key))):
             return text
     if is_error:
-        raise UpstreamError("the answer is the report of an error")
+        raise UpstreamError(_ERROR)
     return "" if is_empty else None
 
 
