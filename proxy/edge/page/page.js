@@ -347,9 +347,9 @@ function startFollowing() {
   follow();
 }
 
-/** A finger's tap should not bring up the on-screen keyboard unasked. */
+/** A finger's tap should not bring up the on-screen keyboard unasked. The box is always in view: nothing scrolls. */
 function focusMessage() {
-  if (!touch.matches) ui.message.focus();
+  if (!touch.matches) ui.message.focus({ preventScroll: true });
 }
 
 function showCount(count) {
@@ -582,7 +582,7 @@ function retry(exchange) {
 
 function edit(exchange) {
   if (!ui.message.value.trim()) write(exchange.question);
-  ui.message.focus();
+  ui.message.focus({ preventScroll: true });
 }
 
 function startOver() {
@@ -624,3 +624,4 @@ window.addEventListener('online', showConnection);
 window.addEventListener('offline', showConnection);
 refreshComposer(); // the browser may have kept what was typed before a reload
 showConnection();
+focusMessage();
