@@ -1,0 +1,282 @@
+"""The whole settings tree, each section defined beside what it configures; and what sections can't judge alone."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from proxy.config import A_SECRET, ConfigError, Place, Problem, Secret, Section, Tree, environment, read_tree, unknown
+from proxy.edge.ops import OpsSettings
+from proxy.edge.read import ListenSettings
+from proxy.edge.sse import StreamSettings
+from proxy.filters import FilterSettings
+from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
+from proxy.guard.origin import normal_origin
+from proxy.guard.session import SessionSettings
+from proxy.guard.shape import ContentSettings
+from proxy.loading import Rules, apply_environment, validate
+from proxy.store.url import StoreSettings
+from proxy.telemetry import AuditSettings, TelemetrySettings
+from proxy.upstream import UpstreamSettings
+from proxy.upstream.headers import HeaderAuth
+from proxy.upstream.openai import OpenAiSettings
+from proxy.upstream.signing import SigningSettings
+from proxy.variables import apply_variables, near_misses
+from proxy.weak import weakness
+
+RULES = Rules(
+    plain=("store.url",),
+    planned=(
+        "connections", "budgets", "reputation", "hooks", "uploads", "keys", "telemetry.traces",
+        "content.rules", "content.pii", "filters.pii", "filters.secrets", "filters.markup", "filters.links",
+        "streams.on_disconnect", "streams.grace", "streams.journal_ttl", "streams.journal_bytes",
+        "sites.*.embed_keys", "sites.*.budgets", "sites.*.streams",
+        "sites.*.content.rules", "sites.*.content.pii",
+        "sites.*.filters.pii", "sites.*.filters.secrets", "sites.*.filters.markup", "sites.*.filters.links",
+        "upstreams.*.max_concurrent", "upstreams.*.max_waiting",
+    )
+)  # fmt: skip
+MAKE_KEY = "`openssl rand -base64 48`"
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+
+
+def _origin(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("write the host as browsers send it, in its ASCII form: https://xn--bcher-kva.example")
+    return normal_origin(value)
+
+
+def _one_process(value: int) -> int:
+    if value > 1:
+        raise ValueError("more than one process is not available in this version; write 1")
+    return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def random_secret() -> Secret:
+    return Secret(secrets.token_urlsafe(48))
+
+
+class SiteSettings(Section):
+    """A tenant. `limits`, `content` and `filters` replace the general ones as a whole."""
+
+    origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
+    upstream: str = ""  # once loaded, a name: the only upstream where none is written
+    auth: Annotated[tuple[Literal["anonymous"], ...], Field(min_length=1)] = ("anonymous",)
+    page: bool = False
+    allow_credentials: bool = False
+    limits: tuple[LimitSettings, ...] | None = None
+    content: ContentSettings | None = None
+    filters: FilterSettings | None = None
+
+
+class Settings(Section):
+    environment: Annotated[Literal["development", "production"], BeforeValidator(_lower)] = "production"
+    debug: bool = False
+    workers: Annotated[int, Field(ge=1), AfterValidator(_one_process)] = 1
+    listen: ListenSettings = ListenSettings()
+    ops: OpsSettings = OpsSettings()
+    store: StoreSettings = StoreSettings()
+    session: SessionSettings = SessionSettings()
+    signing: SigningSettings = Field(default_factory=lambda: SigningSettings(key=random_secret()))
+    upstreams: dict[str, UpstreamSettings] = Field(default_factory=dict)
+    sites: dict[str, SiteSettings] = Field(default_factory=dict)
+    limits: tuple[LimitSettings, ...] = DEFAULT_LIMITS
+    content: ContentSettings = ContentSettings()
+    filters: FilterSettings = FilterSettings()
+    streams: StreamSettings = StreamSettings()
+    audit: AuditSettings = AuditSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    def site_limits(self, name: str) -> tuple[LimitSettings, ...]:
+        limits = self.sites[name].limits
+        return self.limits if limits is None else limits
+
+    def site_content(self, name: str) -> ContentSettings:
+        return self.sites[name].content or self.content
+
+    def site_filters(self, name: str) -> FilterSettings:
+        return self.sites[name].filters or self.filters
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings that can be used, and what their owner should know about them."""
+
+    settings: Settings
+    warnings: tuple[Problem, ...]
+
+
+def load(path: Path | None, env: Mapping[str, str] | None = None) -> Loaded:
+    """Read the file, if any, and the environment. Raises ConfigError with all that is wrong in both."""
+    env = environment() if env is None else env
+    tree = read_tree(path)
+    apply_variables(tree, Settings, env)
+    apply_environment(tree, Settings, env, RULES)
+    if not tree.is_readable:
+        raise ConfigError(tree.problems)
+    made_up = _make_up_keys(tree)
+    written = {whole: _names(tree, whole) for whole in ("sites", "upstreams")}
+    settings = validate(tree, Settings, env, RULES)
+    settings = settings.model_copy(update={"sites": _with_upstreams(settings.sites, written["upstreams"])})
+    warnings: list[Problem] = near_misses(env)
+    _Judge(settings, tree, made_up, written, warnings).all()
+    if tree.problems:
+        raise ConfigError(tree.problems)
+    return Loaded(settings, tuple(warnings))
+
+
+def _names(tree: Tree, whole: str) -> list[str]:
+    value = tree.get((whole,))
+    return list(value) if isinstance(value, dict) else []
+
+
+def _make_up_keys(tree: Tree) -> set[Place]:
+    """Put random keys where none is written; which of them may stay is judged below."""
+    places: list[Place] = [("session", "key")]
+    if tree.get(("signing", "algorithm")) in (None, "HS256"):  # a made-up private key would be of use to nobody
+        places.append(("signing", "key"))
+    made_up = {place for place in places if tree.get(place) is None}
+    for place in made_up:
+        tree.put(place, random_secret())
+    return made_up
+
+
+def _with_upstreams(sites: Mapping[str, SiteSettings], upstreams: list[str]) -> dict[str, SiteSettings]:
+    if len(upstreams) != 1:
+        return dict(sites)
+    return {name: site.model_copy(update={"upstream": site.upstream or upstreams[0]}) for name, site in sites.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What no section can see by itself. Silent about places that are known to be wrong already."""
+
+    settings: Settings
+    tree: Tree
+    made_up: set[Place]
+    names: Mapping[str, list[str]]
+    warnings: list[Problem]
+
+    def all(self) -> None:
+        for judge in (self._keys, self._names, self._upstreams, self._origins, self._limits, self._listeners):
+            judge()
+        if self.settings.debug:
+            self._bad(("debug",), "not for production; write false")
+        if self.settings.environment == "development":
+            self._warn(("environment",), "development accepts weak secrets and missing origins; not for public use")
+
+    def _refuse(self, place: Place, text: str) -> None:
+        if not any(place[:end] in self.tree.reported for end in range(1, len(place) + 1)):
+            self.tree.report(place, text)
+
+    def _warn(self, place: Place, text: str) -> None:
+        self.warnings.append(Problem(self.tree.show(place), text))
+
+    def _bad(self, place: Place, text: str) -> None:
+        """Not acceptable in production, and worth a word in development."""
+        (self._refuse if self.settings.environment == "production" else self._warn)(place, text)
+
+    def _keys(self) -> None:
+        signing, session = self.settings.signing, self.settings.session
+        is_shared = signing.algorithm == "HS256"
+        needed: dict[Place, Secret | None] = {
+            ("session", "key"): session.key,
+            ("ops", "token"): self.settings.ops.token,
+        }
+        if is_shared and any(map(_takes_token, self.settings.upstreams.values())):
+            needed[("signing", "key")] = signing.key
+            needed |= {("signing", "previous", name): key for name, key in signing.previous.items()}
+        for place, secret in needed.items():
+            if place in self.made_up:
+                self._bad(place, f"missing; write {A_SECRET}, with what {MAKE_KEY} prints in it")
+            elif secret is not None and (fault := weakness(secret.reveal())):
+                self._bad(place, f"{fault}; use what {MAKE_KEY} prints")
+        if session.key == signing.key:
+            self._bad(("signing", "key"), "the same as session.key; the upstream must not be able to make sessions")
+
+    def _names(self) -> None:
+        for whole, names in self.names.items():
+            if not names:
+                flat = "ALLOWED_ORIGINS" if whole == "sites" else "N8N_WEBHOOK_URL"
+                self._refuse((whole,), f"there is none; name one, or set {flat}")
+            for name in names:
+                if not NAME.fullmatch(name):
+                    text = "not a name; write small letters, digits, - and _, at most 64, none of - and _ in front"
+                    self._refuse((whole, name), text)
+
+    def _upstreams(self) -> None:
+        known = self.names["upstreams"]
+        for name, site in self.settings.sites.items():
+            place: Place = ("sites", name, "upstream")
+            if not site.upstream and known:
+                self._refuse(place, f"missing, and there are several; write {' or '.join(known)}")
+            elif site.upstream and site.upstream not in known:
+                self._refuse(place, unknown(site.upstream, known))
+        for name in set(known) - {site.upstream for site in self.settings.sites.values()}:
+            self._warn(("upstreams", name), "no site uses it")
+
+    def _origins(self) -> None:
+        for name, site in self.settings.sites.items():
+            place: Place = ("sites", name, "origins")
+            if not site.origins and not any(other[:3] == place for other in self.tree.reported):
+                self._bad(place, "missing; list the pages' origins, such as https://shop.example")
+            for index, origin in enumerate(site.origins):
+                if origin.startswith("http://"):
+                    insecure = "cookies need https" if self.settings.session.cookie else ""
+                    judge = self._bad if insecure else self._warn
+                    judge(
+                        (*place, index), f"{insecure or 'what visitors write can be read on the way'}; write https://…"
+                    )
+
+    def _limits(self) -> None:
+        lists: dict[Place, tuple[LimitSettings, ...]] = {("limits",): self.settings.limits}
+        lists |= {("sites", name, "limits"): site.limits or () for name, site in self.settings.sites.items()}
+        for place, limits in lists.items():
+            seen = Counter((limit.label, limit.mode) for limit in limits)
+            for (label, mode), count in seen.items():
+                if count > 1:
+                    self._refuse(place, f"{count} limits are both {label} ({mode}); keep one of them")
+
+    def _listeners(self) -> None:
+        listen, ops = self.settings.listen, self.settings.ops
+        if listen.port and listen.port == ops.port:
+            self._refuse(("ops", "port"), "the same as listen.port; write another one, such as 9090")
+        if ops.token is None and not _is_loopback(ops.host):
+            self._bad(("ops", "token"), f"missing, while ops.host can be reached from outside; write {A_SECRET}")
+        for index, host in enumerate(listen.allowed_hosts):
+            if "*" in host:
+                text = "wildcards are not possible; write whole names, or leave the list empty to serve every host"
+                self._refuse(("listen", "allowed_hosts", index), text)
+        if not listen.allowed_hosts:
+            self._warn(("listen", "allowed_hosts"), "empty, so every Host is served; list the names of this service")
+        for index, network in enumerate(listen.trusted_proxies):
+            if ip_network(network).prefixlen == 0:
+                text = "anybody could claim any address; list the networks of your proxies only"
+                self._bad(("listen", "trusted_proxies", index), text)
+
+
+def _takes_token(upstream: object) -> bool:
+    """Does it get a token of ours?"""
+    if isinstance(upstream, OpenAiSettings):
+        return upstream.api_key is None
+    auth = getattr(upstream, "auth", "none")
+    return auth == "jwt" or (isinstance(auth, HeaderAuth) and auth.name.lower() != "authorization")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,210 @@
+"""The flat variables, such as N8N_WEBHOOK_URL: with no file at all they configure one site and one upstream, `default`.
+
+With a file they change what it says, as long as it is clear which site and upstream are meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from proxy.config import PREFIX, Place, Problem, Secret, Tree, read_secret
+from proxy.guard.limits import DEFAULT_LIMITS
+from proxy.guard.origin import normal_origin
+from proxy.loading import form_at, named, parse
+
+SITE, UPSTREAM = "(site)", "(upstream)"  # stand for the names of the ones that are meant
+
+SIMPLE: dict[str, Place] = {
+    "N8N_WEBHOOK_URL": ("upstreams", UPSTREAM, "url"),
+    "JWT_SECRET_KEY": ("signing", "key"),
+    "JWT_ALGORITHM": ("signing", "algorithm"),
+    "SESSION_SECRET_KEY": ("session", "key"),
+    "SESSION_COOKIE_MAX_AGE": ("session", "lifetime"),
+    "SESSION_COOKIE_NAME": ("session", "cookie_name"),
+    "ALLOWED_ORIGINS": ("sites", SITE, "origins"),
+    "CORS_ALLOW_CREDENTIALS": ("sites", SITE, "allow_credentials"),
+    "ALLOWED_HOSTS": ("listen", "allowed_hosts"),
+    "REDIS_URL": ("store", "url"),
+    "MAX_MESSAGE_LENGTH": ("content", "max_chars"),
+    "ENVIRONMENT": ("environment",),
+    "DEBUG": ("debug",),
+    "LOG_LEVEL": ("telemetry", "log_level"),
+    "SECURITY_LOG_LEVEL": ("audit", "level"),
+}
+LIFETIMES = {"JWT_EXPIRATION_HOURS": 3600, "ACCESS_TOKEN_EXPIRE_MINUTES": 60}  # seconds in one; the later one wins
+WINDOWS = {"RATE_LIMIT_PER_MINUTE": 60, "RATE_LIMIT_PER_HOUR": 3600}
+PLANNED = ("ENABLE_MASKING", "MASKING_LOG_ENABLED", "API_KEYS", "WHATSAPP_WEBHOOK_SECRET")
+OTHERS = ("N8N_API_KEY", "CORS_ALLOWED_ORIGINS", "RATE_LIMIT_BURST", "ENCRYPTION_KEY")
+VARIABLES = frozenset({*SIMPLE, *LIFETIMES, *WINDOWS, *PLANNED, *OTHERS})
+
+OFF = frozenset({"false", "0", "no", "off", "[]", "{}"})
+MIN_KEY_BYTES = 32
+
+
+def apply_variables(tree: Tree, into: type[BaseModel], env: Mapping[str, str]) -> None:
+    """Lay the flat variables on the tree. One that is set to nothing counts as not set."""
+    _Variables(tree, into, env, _values(tree, env)).apply()
+
+
+def near_misses(env: Mapping[str, str]) -> list[Problem]:
+    """Names that look like one of ours written wrongly. They may be another program's, so this is a warning."""
+    found = []
+    for name in sorted(env):
+        bare = name.removesuffix("_FILE")
+        if bare in VARIABLES or name.startswith(PREFIX):
+            continue
+        if close := get_close_matches(bare, VARIABLES, n=1, cutoff=0.9):
+            found.append(Problem(name, f"not a variable of Sidegate; if it was meant to be, write {close[0]}"))
+    return found
+
+
+def _values(tree: Tree, env: Mapping[str, str]) -> dict[str, str]:
+    """What is set, each from X or from the file that X_FILE names."""
+    values = {}
+    for name in sorted(VARIABLES):
+        text, file = env.get(name, "").strip(), env.get(f"{name}_FILE", "")
+        if text and file:
+            tree.problems.append(Problem(name, f"set twice, also by {name}_FILE; keep one of them"))
+            continue
+        try:
+            text = read_secret(Path(file)).reveal() if file else text
+        except ValueError as error:
+            tree.problems.append(Problem(f"{name}_FILE", str(error)))
+        if text:
+            values[name] = text
+    return values
+
+
+@dataclass
+class _Variables:
+    tree: Tree
+    into: type[BaseModel]
+    env: Mapping[str, str]
+    values: dict[str, str] = field(repr=False)
+
+    def apply(self) -> None:
+        self._origins()
+        for name, place in SIMPLE.items():
+            if name in self.values:
+                self._put(name, place, self.values[name])
+        if "N8N_API_KEY" in self.values:
+            header = {"kind": "header", "name": "X-N8N-API-KEY", "value": Secret(self.values["N8N_API_KEY"])}
+            self._put("N8N_API_KEY", ("upstreams", UPSTREAM, "auth"), header)
+        if self.values.keys() & {"N8N_WEBHOOK_URL", "N8N_API_KEY"} and not self._names("sites"):
+            self.tree.put(("sites", "default"), {})
+        self._lifetimes()
+        self._limits()
+        self._not_settings()
+
+    def _put(self, name: str, place: Place, value: object) -> None:
+        """Write the value, after finding out which site or upstream is meant."""
+        whole = place[0]
+        if len(place) > 1 and place[1] in (SITE, UPSTREAM):
+            names = self._names(str(whole)) or ["default"]
+            if len(names) > 1:
+                which = f"it isn't clear which of {', '.join(names)} is meant"
+                use = f"{PREFIX}{whole}__NAME__{place[2]}".upper()
+                self.tree.problems.append(Problem(name, f"{which}; write {use} instead"))
+                return
+            place = (whole, names[0], *place[2:])
+            if whole == "upstreams" and self.tree.get((*place[:2], "kind")) is None:
+                self.tree.put((*place[:2], "kind"), "n8n", name)
+        try:
+            known = form_at(self.into, self.tree, place)
+            self.tree.put(place, parse(known, value) if isinstance(value, str) else value, name)
+        except ValueError as error:
+            self.tree.problems.append(Problem(name, str(error)))
+
+    def _names(self, whole: str) -> list[str]:
+        """The sites or upstreams that the file or a variable names."""
+        written = self.tree.get((whole,))
+        names = list(written) if isinstance(written, dict) else []
+        start = f"{PREFIX}{whole}__".upper()
+        for variable in sorted(self.env):
+            if variable.startswith(start):
+                name = named(names, variable.removeprefix(start).split("__")[0])
+                names += [name] if name not in names else []
+        return names
+
+    def _origins(self) -> None:
+        """CORS_ALLOWED_ORIGINS is another name for ALLOWED_ORIGINS: who may call and who may read are one list here."""
+        cors = self.values.get("CORS_ALLOWED_ORIGINS")
+        if cors is None:
+            return
+        if "ALLOWED_ORIGINS" not in self.values:
+            self._put("CORS_ALLOWED_ORIGINS", SIMPLE["ALLOWED_ORIGINS"], cors)
+            return
+        allowed, wanted = _origins_in(self.values["ALLOWED_ORIGINS"]), _origins_in(cors)
+        if more := sorted(wanted - allowed):
+            text = f"{', '.join(more)} is not in ALLOWED_ORIGINS; add it there, or leave CORS_ALLOWED_ORIGINS out"
+            self.tree.problems.append(Problem("CORS_ALLOWED_ORIGINS", text))
+
+    def _lifetimes(self) -> None:
+        for name, unit in LIFETIMES.items():
+            if (number := self._number(name)) is not None:
+                self.tree.put(("session", "access_lifetime"), round(number * unit), name)
+
+    def _limits(self) -> None:
+        """Change the limits per IP within those that are there."""
+        numbers = {name: self._number(name) for name in (*WINDOWS, "RATE_LIMIT_BURST")}
+        if all(number is None for number in numbers.values()):
+            return
+        if self.tree.get(("limits",)) is None:
+            self.tree.put(("limits",), [limit.model_dump() for limit in DEFAULT_LIMITS])
+        for name, window in WINDOWS.items():
+            if numbers[name] is not None:
+                index = self._limit(window)
+                if self.tree.get(("limits", index)) is None:
+                    self.tree.put(("limits", index), {"per": "ip", "window": window}, name)
+                self.tree.put(("limits", index, "limit"), numbers[name], name)
+        if numbers["RATE_LIMIT_BURST"] is not None:
+            index = self._limit(60)
+            if self.tree.get(("limits", index)) is None:
+                text = "there is no limit per IP and minute that it could belong to; set RATE_LIMIT_PER_MINUTE too"
+                self.tree.problems.append(Problem("RATE_LIMIT_BURST", text))
+            else:
+                self.tree.put(("limits", index, "burst"), numbers["RATE_LIMIT_BURST"], "RATE_LIMIT_BURST")
+
+    def _limit(self, window: int) -> int:
+        """Where the limit per IP of that window is in the list; its end, when it isn't there."""
+        limits = self.tree.get(("limits",))
+        entries = limits if isinstance(limits, list) else []
+        found = (
+            index
+            for index, entry in enumerate(entries)
+            if isinstance(entry, dict) and (entry.get("per"), entry.get("window")) == ("ip", window)
+        )
+        return next(found, len(entries))
+
+    def _number(self, name: str) -> float | None:
+        if name not in self.values:
+            return None
+        value = parse(int, self.values[name])
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        self.tree.problems.append(Problem(name, "not a number; write one, such as 60"))
+        return None
+
+    def _not_settings(self) -> None:
+        for name in PLANNED:
+            if name in self.values and self.values[name].lower() not in OFF:
+                self.tree.problems.append(Problem(name, "not available in this version; remove it"))
+        if len(self.values.get("ENCRYPTION_KEY", "x" * MIN_KEY_BYTES).encode()) < MIN_KEY_BYTES:
+            text = f"shorter than {MIN_KEY_BYTES} bytes; write a random one, as `openssl rand -base64 48` makes"
+            self.tree.problems.append(Problem("ENCRYPTION_KEY", text))
+
+
+def _origins_in(text: str) -> set[str]:
+    listed = parse(tuple[str, ...], text)
+    found = set()
+    for origin in listed if isinstance(listed, list) else []:
+        try:
+            found.add(normal_origin(str(origin)))
+        except ValueError:
+            found.add(str(origin))
+    return found
