@@ -7,7 +7,7 @@ import logging
 import secrets
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import uvloop
@@ -17,11 +17,11 @@ from proxy import guard, upstream
 from proxy.config import Secret
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, security_headers
-from proxy.edge.http1 import assert_c_parser, make_runner
 from proxy.edge.live import Live
 from proxy.edge.ops import OpsEdge
 from proxy.edge.pages import PageEdge
 from proxy.edge.read import Reader
+from proxy.edge.runner import make_runner
 from proxy.edge.server import ops_app, public_app
 from proxy.edge.session import SessionEdge
 from proxy.edge.websocket import WebSocketEdge
@@ -31,7 +31,8 @@ from proxy.guard.origin import Host
 from proxy.guard.session import Sessions, SessionStage
 from proxy.model import Site
 from proxy.settings import Settings
-from proxy.store import Store
+from proxy.store.failover import FailoverStore
+from proxy.store.memory import MemoryStore
 from proxy.store.url import open_store
 from proxy.telemetry import Logs, Metrics, audit
 from proxy.upstream.breaker import Breaker
@@ -78,12 +79,12 @@ async def _serve(settings: Settings, banner: str | None) -> None:
 @asynccontextmanager
 async def running(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Running]:
     """Both listeners, from here on accepting, until the block is left; then drained."""
-    assert_c_parser()
     metrics = metrics or Metrics()
     async with _parts(settings, metrics) as (public, ops, live):
         base = security_headers(production=settings.environment == "production")
         runners = [
-            make_runner(app, base_headers=base, header_timeout=settings.listen.header_timeout) for app in (public, ops)
+            make_runner(app, base_headers=lambda: base, header_timeout=settings.listen.header_timeout)
+            for app in (public, ops)
         ]
         try:
             ports = []
@@ -114,21 +115,24 @@ async def _drain(runners: list[web.AppRunner], live: Live) -> None:
 
 @asynccontextmanager
 async def _parts(settings: Settings, metrics: Metrics) -> AsyncIterator[tuple[web.Application, web.Application, Live]]:
+    """Build every part, in the order of need; leaving closes them in the opposite one."""
     production = settings.environment == "production"
     session_key = _key(settings.session.key, "session.key")
-    store = await open_store(settings.store)
-    lines: dict[str, Line] = {}
-    try:
-        sites = {
-            name: Site(name, frozenset(site.origins), site.upstream, site.page, site.allow_credentials)
-            for name, site in settings.sites.items()
-        }
-        signer = Signer(settings.signing, _key(settings.signing.key, "signing.key"), session_key)
-        for name, section in settings.upstreams.items():
-            lines[name] = Line(
-                upstream.build(section, signer), _breaker(name, section.breaker, metrics), section.fallback
+    sites = {
+        name: Site(name, frozenset(site.origins), site.upstream, site.page, site.allow_credentials)
+        for name, site in settings.sites.items()
+    }
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_store(settings))
+        signer = Signer(settings.signing, session_key)
+        lines = {
+            name: Line(
+                await stack.enter_async_context(upstream.build(section, signer.owned)),
+                _breaker(name, section.breaker, metrics),
+                section.fallback,
             )
-
+            for name, section in settings.upstreams.items()
+        }
         sessions = Sessions(settings.session, session_key, store)
         session_stage = SessionStage(sessions)
         host = Host(settings.listen.allowed_hosts)
@@ -154,29 +158,39 @@ async def _parts(settings: Settings, metrics: Metrics) -> AsyncIterator[tuple[we
             websocket=WebSocketEdge(flow, reader, settings.streams, live, max_bytes=settings.listen.max_body_bytes),
             session=SessionEdge(flow, reader, sessions, settings.session, metrics, secure=production),
             page=PageEdge(reader, host, sites),
-            reader=reader, host=host, cors=Cors(sites.values()), base_headers=base, metrics=metrics,
-        )  # fmt: skip
+            reader=reader,
+            host=host,
+            cors=Cors(sites.values()),
+            base_headers=base,
+            metrics=metrics,
+        )
         ops = OpsEdge(
-            settings.ops, settings.environment, store, live, metrics,
-            redis=settings.store.uses_redis,
+            settings.ops,
+            settings.environment,
+            store,
+            live,
+            metrics,
+            redis=isinstance(store, FailoverStore),
             circuits=lambda: {name: line.breaker.state for name, line in lines.items()},
             sessions=session_stage.active,
-        )  # fmt: skip
+        )
         yield public, ops_app(ops, base, metrics), live
+
+
+@asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[MemoryStore | FailoverStore]:
+    store = open_store(settings.store.url.reveal())
+    await store.start()
+    try:
+        yield store
     finally:
-        await _close(lines, store)
-
-
-async def _close(lines: dict[str, Line], store: Store) -> None:
-    for line in lines.values():
-        await line.upstream.close()
-    await store.close()
+        await store.close()
 
 
 def _breaker(name: str, settings: upstream.BreakerSettings, metrics: Metrics) -> Breaker:
-    def changed(old: str, new: str) -> None:
-        metrics.breaker_open.labels(name).set(CIRCUIT_GAUGE[new])
-        audit("CIRCUIT", upstream=name, old=old, new=new)
+    def changed(_: str, state: str) -> None:
+        metrics.breaker_open.labels(name).set(CIRCUIT_GAUGE[state])
+        audit("CIRCUIT", upstream=name, state=state)
 
     metrics.breaker_open.labels(name).set(0)
     return Breaker(name, settings, on_change=changed)

@@ -88,8 +88,7 @@ class Flow:
                 async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
                     await sink.start()
                     async for piece in pieces:
-                        if attempt.ok():
-                            self._metrics.first_piece.labels(request.site.upstream).observe(watch.seconds())
+                        attempt.ok()
                         if text := chain.feed(piece):
                             await sink.send(text)
             # Only a complete answer is flushed. What a filter still kept back when the

@@ -49,9 +49,11 @@ class Pattern:
 
 def _context_dependent(parsed: object) -> str | None:
     """What in a parsed pattern looks at text outside its own match, if anything does."""
-    if isinstance(parsed, tuple) and parsed[0] in _REFUSED:
-        return _REFUSED[parsed[0]]
-    if isinstance(parsed, tuple) and parsed[0] is _ops.AT:
+    code = parsed[0] if isinstance(parsed, tuple) else None
+    for refused, name in _REFUSED.items():
+        if code is refused:  # not ==: codes are numbers, and so are the bounds of a repeat
+            return name
+    if isinstance(parsed, tuple) and code is _ops.AT:
         return None if parsed[1] in (_ops.AT_BOUNDARY, _ops.AT_NON_BOUNDARY) else "^ or $"
     if isinstance(parsed, tuple | list | sre.SubPattern):
         return next((found for item in parsed if (found := _context_dependent(item))), None)

@@ -46,3 +46,8 @@ def test_only_what_could_still_match_is_held_back() -> None:
 def test_a_word_boundary_sees_the_character_before_the_piece() -> None:
     rule = Redact(Pattern(r"\bcat\b"), "#")
     assert rule.feed("con") + rule.feed("cat ") + rule.feed("cat") + rule.flush() == "concat #"
+
+
+@pytest.mark.parametrize("times", range(1, 12))
+def test_the_bounds_of_a_repeat_are_not_mistaken_for_something_refused(times: int) -> None:
+    assert Pattern(f"a{{{times}}}").longest == times

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -59,7 +60,7 @@ CHAINS: dict[str, Callable[[], Chain]] = {
 
 def cut(text: str, cuts: list[int]) -> list[str]:
     at = [0, *sorted(min(place, len(text)) for place in cuts), len(text)]
-    return [text[start:end] for start, end in zip(at, at[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(at)]
 
 
 def run(rule: Filter | Chain, pieces: list[str]) -> tuple[str, bool]:
