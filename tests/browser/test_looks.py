@@ -1,4 +1,4 @@
-"""What can be said about the page's looks without comparing pixels: nothing overflows, text can be read, themes differ."""
+"""The page's looks, without comparing pixels: nothing overflows, text can be read, themes differ."""
 
 from __future__ import annotations
 
@@ -171,10 +171,11 @@ async def test_all_text_can_be_read(browser: Browser, stub: Stub, scheme: Scheme
         assert [(text, round(ratio, 2)) for text, ratio in found if ratio < 4.5] == []
 
 
-TARGETS = """() => [...document.querySelectorAll('button, textarea')].filter((node) => node.checkVisibility()).map((node) => {
-  const { width, height } = node.getBoundingClientRect();
-  return [node.id || node.textContent, Math.min(width, height)];
-})"""
+TARGETS = """() => {
+  const size = ({ width, height }) => Math.min(width, height);
+  const shown = [...document.querySelectorAll('button, textarea')].filter((node) => node.checkVisibility());
+  return shown.map((node) => [node.id || node.textContent, size(node.getBoundingClientRect())]);
+}"""
 
 
 @pytest.mark.parametrize(("width", "least"), [(1280, 24), (360, 44)])
