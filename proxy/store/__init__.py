@@ -36,6 +36,10 @@ class Hit:
     retry_after: float
 
 
+class StoreDown(Exception):  # noqa: N818 - a state of the store, which FailoverStore answers; no client is told
+    """A backend could not decide in time. Says why, without addresses or passwords."""
+
+
 class Store(Protocol):
     async def hit(self, tiers: Sequence[Tier]) -> list[Hit]:
         """Count one hit against all tiers, or, if any refuses, against none. One round trip. Order as given."""

@@ -1,0 +1,152 @@
+"""Never unlimited, never locked: while the shared store is down, this replica counts its share of each limit locally.
+
+What it stops: a dead or hanging store makes no client wait for more than 300 ms, and opens no limit.
+What it doesn't: a local count starts at nought, so in the windows around an outage a client can get its share on top of
+what was counted before; limits smaller than the number of replicas become one for each; and a replica that has not
+reached the store since it started knows of no other and gives the whole limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+from uuid import uuid4
+
+from proxy.store import Hit, Store, StoreDown, Tier
+
+_log = logging.getLogger(__name__)
+
+
+class SharedStore(Store, Protocol):
+    """A store of several replicas. Every operation raises StoreDown within 300 ms when it can't decide."""
+
+    async def beat(self, replica: str) -> int:
+        """Say that this replica is alive; return how many are."""
+        ...
+
+    async def leave(self, replica: str) -> None: ...
+
+
+class FailoverStore:
+    """The shared store while it is up, the local one while it isn't.
+
+    One background task calls the shared store every `interval` seconds, which tells whether it is up and counts the
+    replicas. It runs from start() to close(); without it, the first failure is for good.
+    """
+
+    def __init__(
+        self,
+        shared: SharedStore,
+        local: Store,
+        *,
+        interval: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shared = shared
+        self._local = local
+        self._interval = interval
+        self._clock = clock
+        self._replica = uuid4().hex
+        self._replicas = 1
+        self._down: tuple[float, str] | None = None  # since when, and why
+        self._watch: asyncio.Task[None] | None = None
+
+    async def hit(self, tiers: Sequence[Tier]) -> list[Hit]:
+        if self._down is None:
+            try:
+                return await self._shared.hit(tiers)
+            except StoreDown as down:
+                self._fail(down)
+        return await self._local.hit([self._share(tier) for tier in tiers])
+
+    async def add(self, key: str, ttl: float) -> bool:
+        """Remember the key for `ttl` seconds. True only for the one caller who was first.
+
+        During an outage each replica knows only the keys that it was asked to add itself, before or during the outage:
+        what is once-only can then be used once at each replica. After it, keys added during the outage are
+        known only to the replica that added them.
+        """
+        if await self._local.has(key):
+            return False
+        if self._down is None:
+            try:
+                first = await self._shared.add(key, ttl)
+            except StoreDown as down:
+                self._fail(down)
+            else:
+                await self._local.add(key, ttl)  # for the next outage; where there is no room, that outage forgets it
+                return first
+        return await self._local.add(key, ttl)
+
+    async def has(self, key: str) -> bool:
+        """See add() for what is known during an outage."""
+        if await self._local.has(key):
+            return True
+        if self._down is None:
+            try:
+                return await self._shared.has(key)
+            except StoreDown as down:
+                self._fail(down)
+        return False
+
+    def degraded(self) -> str | None:
+        if self._down is None:
+            return None
+        since, reason = self._down
+        return (
+            f"redis is not reachable since {self._clock() - since:.0f} s ({reason}); "
+            f"counting locally with 1/{self._replicas} of each limit"
+        )
+
+    async def start(self) -> None:
+        """Look once whether the shared store is up, which it need not be, and go on looking until close()."""
+        await self._look()
+        # The one owner of this task is this object, and close() ends it.
+        self._watch = asyncio.create_task(self._keep_looking(), name="store watch")  # noqa: TID251
+
+    async def close(self) -> None:
+        watch = self._watch
+        if watch is not None:
+            watch.cancel()
+            await asyncio.wait([watch])  # at once, since nothing in it holds a cancellation up
+        if self._down is None:
+            try:
+                await self._shared.leave(self._replica)
+            except StoreDown as down:
+                _log.info("redis was not told that this replica ends (%s)", down)
+        await self._shared.close()
+        await self._local.close()
+        if watch is not None and not watch.cancelled():
+            watch.result()  # raises what ended it
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            self._replicas = max(1, await self._shared.beat(self._replica))
+        except StoreDown as down:
+            self._fail(down)
+            return
+        if self._down is not None:
+            since, _ = self._down
+            self._down = None
+            _log.info("redis is back after %.1f s", self._clock() - since)
+
+    def _fail(self, down: StoreDown) -> None:
+        if self._down is None:
+            self._down = self._clock(), str(down)
+            _log.warning("redis is not reachable (%s); counting locally with 1/%d of each limit", down, self._replicas)
+
+    def _share(self, tier: Tier) -> Tier:
+        if self._replicas == 1:
+            return tier
+        # The burst only where there is one: 0 means none.
+        burst = max(1, tier.burst // self._replicas) if tier.burst else 0
+        return replace(tier, limit=max(1, tier.limit // self._replicas), burst=burst)

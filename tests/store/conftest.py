@@ -1,0 +1,82 @@
+"""Stores to test, each with its own way to let time pass."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import pytest
+
+from proxy.store import Store
+from proxy.store.memory import MemoryStore
+from proxy.store.redis import RedisStore
+from proxy.store.url import parse_url
+from tests.servers import RedisServer
+
+
+class Clock:
+    """Stands still until advance(). Whole microseconds inside, so that many small steps add up exactly."""
+
+    def __init__(self) -> None:
+        self._now = 1_000_000_000
+
+    def __call__(self) -> float:
+        return self._now / 1_000_000
+
+    def advance(self, seconds: float) -> None:
+        self._now += round(seconds * 1_000_000)
+
+
+@dataclass
+class Backend:
+    """A store whose time stands still until advance(). prefix() gives keys that nobody used before."""
+
+    store: Store
+    advance: Callable[[float], None]
+    _number: Iterator[int]
+
+    def prefix(self) -> str:
+        return f"t{next(self._number)}"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def still_redis() -> Iterator[RedisServer]:
+    """A real Redis whose clock stands still until advance()."""
+    with RedisServer(fake_clock=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def real_redis() -> Iterator[RedisServer]:
+    """A real Redis on the real clock."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def backend(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Backend]:
+    if request.param == "memory":
+        yield Backend(MemoryStore(clock), clock.advance, count())
+        return
+    server: RedisServer = request.getfixturevalue("still_redis")
+    server.call("FLUSHALL")
+    # What is counted is tested here, not how long that takes on a busy machine: test_failover.py does that.
+    store = RedisStore(parse_url(server.url), deadline=30)
+    yield Backend(store, server.advance, count())
+    await store.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for it, for ten seconds at most."""
+    give_up = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up, "it did not come true"
+        await asyncio.sleep(0.01)
