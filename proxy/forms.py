@@ -76,7 +76,7 @@ def inside(form: Form, value: object, part: str | int) -> Form | None:
     if section is not None and part in section.model_fields:
         return field_form(section.model_fields[part])
     if section is None and part == "kind":
-        kinds = [member.model_fields["kind"].annotation for member in forms(form) if is_section(member)]
+        kinds: list[Form] = [member.model_fields["kind"].annotation for member in forms(form) if is_section(member)]
         return reduce(or_, kinds) if kinds else values_of(form)
     return values_of(form)
 

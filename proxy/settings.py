@@ -137,6 +137,13 @@ def load(path: Path | None, env: Mapping[str, str] | None = None) -> Loaded:
     return Loaded(settings, tuple(warnings))
 
 
+def json_schema() -> dict[str, object]:
+    """For editors: what the file may hold. What only loading can judge is not in it."""
+    schema = Settings.model_json_schema()
+    schema["$defs"]["StoreSettings"]["properties"]["url"]["default"] = "memory:"  # no Secret shows its value
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "Sidegate"}
+
+
 def _names(tree: Tree, whole: str) -> list[str]:
     value = tree.get((whole,))
     return list(value) if isinstance(value, dict) else []
@@ -253,7 +260,7 @@ class _Judge:
         listen, ops = self.settings.listen, self.settings.ops
         if listen.port and listen.port == ops.port:
             self._refuse(("ops", "port"), "the same as listen.port; write another one, such as 9090")
-        if ops.token is None and not _is_loopback(ops.host):
+        if ops.token is None and not is_loopback(ops.host):
             self._bad(("ops", "token"), f"missing, while ops.host can be reached from outside; write {A_SECRET}")
         for index, host in enumerate(listen.allowed_hosts):
             if "*" in host:
@@ -275,7 +282,7 @@ def _takes_token(upstream: object) -> bool:
     return auth == "jwt" or (isinstance(auth, HeaderAuth) and auth.name.lower() != "authorization")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
