@@ -1,4 +1,4 @@
-"""The composition root: settings -> parts -> listeners; start-up, drain, shutdown. The only module that knows every part."""
+"""The composition root: settings -> parts -> listeners; start-up, drain, shutdown. No other module knows every part."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
 from proxy.store.url import open_store
 from proxy.telemetry import Logs, Metrics, audit
-from proxy.upstream.breaker import Breaker
+from proxy.upstream.breaker import Breaker, BreakerSettings
 from proxy.upstream.signing import Signer
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,12 @@ async def running(settings: Settings, metrics: Metrics | None = None) -> AsyncIt
             make_runner(app, base_headers=lambda: base, header_timeout=settings.listen.header_timeout)
             for app in (public, ops)
         ]
+        addresses = [(settings.listen.host, settings.listen.port), (settings.ops.host, settings.ops.port)]
         try:
-            ports = []
-            for runner, where in zip(runners, (settings.listen, settings.ops), strict=True):
+            for runner, (address, port) in zip(runners, addresses, strict=True):
                 await runner.setup()
-                await web.TCPSite(runner, where.host, where.port, backlog=1024).start()
-                ports.append(runner.addresses[0][1])
-            yield Running(ports[0], ports[1], live)
+                await web.TCPSite(runner, address, port, backlog=1024).start()
+            yield Running(runners[0].addresses[0][1], runners[1].addresses[0][1], live)
         finally:
             await _drain(runners, live)
 
@@ -187,7 +186,7 @@ async def _store(settings: Settings) -> AsyncIterator[MemoryStore | FailoverStor
         await store.close()
 
 
-def _breaker(name: str, settings: upstream.BreakerSettings, metrics: Metrics) -> Breaker:
+def _breaker(name: str, settings: BreakerSettings, metrics: Metrics) -> Breaker:
     def changed(_: str, state: str) -> None:
         metrics.breaker_open.labels(name).set(CIRCUIT_GAUGE[state])
         audit("CIRCUIT", upstream=name, state=state)

@@ -15,7 +15,8 @@ from typing import ClassVar
 class ProxyError(Exception):
     """Something went wrong inside. The root of every error that a client can be told about.
 
-    `retry_after` is in seconds; None where waiting doesn't help. `public` replaces the class's message for this one error.
+    `retry_after` is in seconds; None where waiting doesn't help. `public` replaces the class's message for this one
+    error.
     `headers` go out with a plain HTTP refusal (rate limit facts).
     """
 
@@ -149,7 +150,9 @@ class UpstreamUnavailable(ProxyError):
 
 
 class OutputBlocked(ProxyError):
-    """`allowed` is what may still go out in front of the block: the same text however the answer was cut into pieces."""
+    """`allowed` is what may still go out in front of the block: the same text however the answer was
+    cut into pieces.
+    """
 
     code, status = "output_blocked", 502
     message = "The rest of this answer was withheld."
@@ -164,5 +167,5 @@ class Draining(ProxyError):
     message = "The service is restarting. Please try again shortly."
 
 
-class ClientGone(Exception):  # noqa: N818 - nobody's error, and nobody is left to tell
+class ClientGone(Exception):
     """Raised by a sink when its client has left."""

@@ -105,7 +105,7 @@ class Flow:
         await sink.done()
 
     async def _pass(self, stages: Sequence[Stage[T]], subject: T, request_id: str, ip: str) -> T:
-        """Run the stages in order. A stage in `observe` mode says what it would have refused, and the subject goes on."""
+        """Run the stages in order. A stage in `observe` mode says what it would refuse, and the subject goes on."""
         for stage in stages:
             try:
                 with contained(request_id):

@@ -1,7 +1,7 @@
 """What Sidegate tells its owner: metrics, log lines, audit events.
 
-Log lines are JSON objects on one line each, written by a queue's thread: a full pipe never stops the event loop; when the
-queue is full, lines are dropped and counted. No secret, no message text, no answer text is ever logged.
+Log lines are JSON objects on one line each, written by a queue's thread: a full pipe never stops the event loop; when
+the queue is full, lines are dropped and counted. No secret, no message text, no answer text is ever logged.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Metrics:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (Unix seconds), level, logger, message, and the fields passed as `extra={"fields": …}`."""
+    """One JSON object a line: time (Unix seconds), level, logger, message, and what `extra={"fields": …}` holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 
 import orjson
 from aiohttp import web
@@ -99,15 +100,13 @@ def new_request(client: Client, message: Message, request_id: str) -> Request:
 
 
 def wanted(accept: tuple[str, ...] | list[str]) -> str:
-    """Which of our three forms an Accept header prefers (RFC 9110 section 12.5.1); a stream of events where it doesn't say."""
+    """Which of our three forms an Accept header prefers (RFC 9110 section 12.5.1); events where it doesn't say."""
     ranges: list[tuple[float, str]] = []
     for part in ",".join(accept).split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
-        try:
-            ranges.append((float(quality), media))
-        except ValueError:
-            continue
+        weight = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
+        with suppress(ValueError):
+            ranges.append((float(weight), media))
     for quality, media in sorted(ranges, key=lambda pair: -pair[0]):
         if quality > 0 and media in (EVENT_STREAM, JSON, NDJSON):
             return media

@@ -1,4 +1,4 @@
-"""The events of an answer, the same for every transport: start, delta, done, error. Numbered from 0 within an answer."""
+"""The events of an answer, the same for every transport: start, delta, done, error; numbered from 0 in each."""
 
 from __future__ import annotations
 

@@ -18,7 +18,10 @@ SECURITY = {
 }
 HSTS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
 ALLOW_METHODS = "GET, POST, DELETE, OPTIONS"
-ALLOW_HEADERS = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-Embed-Key, X-Sidegate-Site, traceparent"
+ALLOW_HEADERS = (
+    "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, "
+    "X-Embed-Key, X-Sidegate-Site, traceparent"
+)
 EXPOSE_HEADERS = (
     "Location, RateLimit, RateLimit-Policy, Retry-After, "
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"

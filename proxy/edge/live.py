@@ -23,7 +23,7 @@ class Live:
         self.websockets = 0
 
     async def drained(self) -> None:
-        """Wait until the process ends its answers, then raise Draining. Whoever waits cancels the wait with its answer."""
+        """Wait until the process ends its answers, then raise Draining. The waiter's answer ends the wait."""
         await self._cut.wait()
         raise Draining("the process is shutting down")
 

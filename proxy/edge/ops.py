@@ -1,4 +1,4 @@
-"""The ops listener: is it alive, is it ready, how is it, and metrics. Not for the public: bind it to loopback or a private net."""
+"""The ops listener: is it alive, ready, well; and metrics. Not for the public: bind it to a private address."""
 
 from __future__ import annotations
 

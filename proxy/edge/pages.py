@@ -1,4 +1,4 @@
-"""GET /: the chat page, for sites that switch it on. Everything it needs comes from here, and it may talk to nobody else."""
+"""GET /: the chat page, for sites that switch it on. All it needs comes from here; it may talk to nobody else."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from proxy.errors import ProxyError
 
 
 def problem(error: ProxyError, request_id: str) -> web.Response:
-    """`title` belongs to the code, `detail` to this occurrence. Seconds are rounded up, so that waiting that long helps."""
+    """`title` belongs to the code, `detail` to this occurrence. Seconds are rounded up: waiting that long helps."""
     fields: dict[str, object] = {
         "type": "about:blank",
         "title": error.message,

@@ -1,4 +1,4 @@
-"""What the wire says about a client: addresses, headers, credentials. Nothing here is believed before the guard saw it."""
+"""What the wire says about a client: addresses, headers, credentials. The guard decides what to believe."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Reader:
         return any(address in network for network in self._trusted)
 
     def _client_ip(self, peer: str, forwarded: Iterable[str]) -> str:
-        """The nearest address that is no trusted proxy, read from the right; what stands left of it anybody can claim."""
+        """The nearest address that is no trusted proxy, read from the right; left of it stands what anybody claims."""
         hops = [hop.strip() for value in forwarded for hop in value.split(",")]
         ip = peer
         for hop in reversed(hops):

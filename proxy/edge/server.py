@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from proxy import __version__
 from proxy.edge.chat import ChatEdge
@@ -23,7 +24,6 @@ from proxy.guard.origin import Host
 from proxy.telemetry import Metrics, Stopwatch
 
 log = logging.getLogger("sidegate.access")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def public_app(
@@ -76,11 +76,12 @@ def _app(metrics: Metrics, headers: Callable[[web.Request], Mapping[str, str]]) 
     return app
 
 
-def _outermost(metrics: Metrics) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def _outermost(metrics: Metrics) -> Middleware:
     """Around every request, once: its id, its errors as problem details, one line in the log."""
 
     @web.middleware
-    async def outermost(http: web.Request, handler: Handler) -> web.StreamResponse:
+    async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+        http = request  # aiohttp calls it by that name
         http[REQUEST_ID] = request_id = uuid.uuid4().hex
         watch, status = Stopwatch(), 499  # 499: the client left before it was answered
         try:

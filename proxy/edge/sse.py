@@ -25,7 +25,7 @@ NO_STORE = "no-store, no-transform"
 
 
 class StreamSettings(Section):
-    """`heartbeat`: seconds of silence after which a sign of life is sent. Edges cut idle connections at 60 s and more."""
+    """`heartbeat`: seconds of silence after which a sign of life is sent. Many edges cut idle connections at 60 s."""
 
     heartbeat: Annotated[float, Field(gt=0, le=15)] = 15
 
@@ -66,6 +66,10 @@ class HttpStream(EventSink):
             await super().fail(error)
         else:
             self.response = problem(error, self.request.id)
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End what the transport runs by itself."""
 
     async def accompany(self) -> None:
         """Commit the headers in time, then beat. Ends with its answer: whoever runs it cancels it."""
@@ -117,7 +121,7 @@ class SseStream(HttpStream):
 
 
 class NdjsonStream(HttpStream):
-    """One JSON object a line. Signs of life are lines of type `keepalive`, and like every unknown type to be ignored."""
+    """One JSON object a line. Signs of life are lines of type `keepalive`; like unknown types, ignore them."""
 
     def _response(self) -> web.StreamResponse:
         return web.StreamResponse(

@@ -1,8 +1,8 @@
 """GET /v1/ws: one WebSocket, many messages, their answers one after another.
 
-We keep reading while an answer is under way, so that a client that leaves or says stop is noticed at once, and the upstream
-stops working for nobody. What it stops: cross-site sockets, sockets without a session (both before the upgrade). What it
-doesn't: unmasked frames pass, which harms no one but a broken intermediary.
+We keep reading while an answer is under way, so that a client that leaves or says stop is noticed at once, and the
+upstream stops working for nobody. What it stops: cross-site sockets and sockets without a session, both before the
+upgrade. What it doesn't: unmasked frames pass, which harms no one but a broken intermediary.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class _Conversation:
             case "stop":
                 self._stop(fields)
             case "ping":
-                await self._write({"type": "pong"} | ({} if reply_to is None else {"reply_to": reply_to}))
+                pong: Fields = {"type": "pong"}
+                await self._write(pong if reply_to is None else pong | {"reply_to": reply_to})
             case _:
                 raise BadRequest("unknown frame type", public='"type" must be one of message, stop, ping.')
 

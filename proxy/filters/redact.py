@@ -1,7 +1,7 @@
 """Replace what matches a pattern in the answer, also where it arrives in pieces.
 
-What it stops: texts that the owner can describe by a regular expression of bounded length. What it doesn't: the same words
-spelled otherwise.
+What it stops: texts that the owner can describe by a regular expression of bounded length. What it doesn't: the
+same words spelled otherwise.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Redact:
         return "".join(out)
 
     def _first_open(self, start: int, end: int) -> int:
-        """The first position in [start, end) where more text could complete or lengthen a match; else the text's end."""
+        """The first position in [start, end) where more text could complete or lengthen a match, or the end."""
         text, fullmatch = self._text, self._pattern.fullmatch
         for at in range(max(start, len(text) - self._pattern.longest), end):
             if fullmatch(text, at, partial=True) is not None:

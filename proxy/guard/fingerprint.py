@@ -1,7 +1,7 @@
 """Does a session come back from where it was opened: a keyed hash over facts that a browser repeats.
 
-What it stops: a session token used from another kind of browser (and, with `strict`, from another network). What it doesn't:
-a thief who copies the User-Agent and Accept-Language headers too; short lives and revocation are for that.
+What it stops: a session token used from another kind of browser (and, with `strict`, from another network). What it
+doesn't: a thief who copies the User-Agent and Accept-Language headers too; short lives and revocation are for that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Level = Literal["off", "standard", "strict"]
 
 
 def fingerprint(client: Client, key: bytes, level: Level) -> str:
-    """32 hexadecimal characters, or "" when off. `standard`: User-Agent and first language; `strict`: and the network."""
+    """32 hexadecimal characters, or "" when off. `standard`: User-Agent and first language; `strict`: network too."""
     if level == "off":
         return ""
     facts = [client.user_agent, client.language.split(",")[0].split(";")[0].strip().lower()]

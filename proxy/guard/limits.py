@@ -83,7 +83,7 @@ class Limits:
 
 
 class Openings:
-    """How often one address may open sessions, tickets and sockets: the `per: ip` limits, counted apart from messages."""
+    """How often one address may open sessions, tickets and sockets: the `per: ip` limits, apart from messages."""
 
     name = "openings"
     mode: Mode = "enforce"

@@ -1,8 +1,8 @@
 """Only hosts that we serve, and only pages that we know.
 
-What it stops: other sites' pages that call us from their visitors' browsers (scripts, forms, cross-site WebSockets), DNS
-rebinding, and requests for foreign hosts. What it doesn't: a program outside a browser can claim any Origin; for it there are
-credentials, limits and budgets.
+What it stops: other sites' pages that call us from their visitors' browsers (scripts, forms, cross-site WebSockets),
+DNS rebinding, and requests for foreign hosts. What it doesn't: a program outside a browser can claim any Origin; for it
+there are credentials, limits and budgets.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Host:
 class Origin:
     """Which sites may this page talk to. Leaves those in `client.sites`; raises OriginDenied when there is none.
 
-    Without an Origin header, Sec-Fetch-Site and Referer speak for a browser. Where all three are missing it is no browser,
-    and in production (`strict`) a session, cookie or ticket needs one.
+    Without an Origin header, Sec-Fetch-Site and Referer speak for a browser. Where all three are missing it is no
+    browser, and in production (`strict`) a session, cookie or ticket needs one.
     """
 
     name = "origin"

@@ -454,8 +454,8 @@ async def test_shutting_down_tells_whoever_is_still_waiting(monkeypatch: pytest.
         assert (events[-1].name, events[-1].fields["code"]) == ("error", "draining")
         frames = await until_end(socket)
         assert frames[-1]["code"] == "draining"
-        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
-        assert socket.close_code == 1001
+        close = await socket.receive()
+        assert (close.type, close.data) == (aiohttp.WSMsgType.CLOSE, 1001)
 
 
 async def test_a_crash_in_a_stage_is_a_refusal_without_details(monkeypatch: pytest.MonkeyPatch) -> None:
