@@ -14,7 +14,8 @@ from proxy.errors import UpstreamError
 from proxy.wire.ndjson import LineSplitter
 from proxy.wire.text import Halves, Utf8, answer_text, find_text, json_text, loads
 
-_BOM = b"\xef\xbb\xbf"
+_LEADING = re.compile(rb"\A(?:\s|\xef\xbb\xbf)+")  # blanks, byte order marks
+_MARK_BYTES = 3
 _KINDS = frozenset(("begin", "item", "end", "error", "keepalive"))
 _MEANT_AS_JSON = re.compile(r'[\[{\s]*\{\s*"')
 
@@ -54,15 +55,15 @@ class WebhookAnswer:
         return text
 
     def _begin(self, data: bytes) -> str:
-        """Skip blanks and a byte order mark; keep what doesn't tell yet what it is, which takes a whole first line."""
-        if self._size < len(_BOM):
-            data = (b"".join(self._parts) + data).lstrip().removeprefix(_BOM).lstrip()
+        """Skip blanks and byte order marks; keep what doesn't tell yet what it is, which takes a whole first line."""
+        if self._size < _MARK_BYTES:
+            data = _LEADING.sub(b"", b"".join(self._parts) + data)
             self._parts.clear()
             self._size = 0
         if data:
             self._parts.append(data)
             self._size += len(data)
-        if self._size < len(_BOM):
+        if self._size < _MARK_BYTES:
             return ""
         if self._parts[0][:1] in b"{[" and b"\n" not in data and self._size <= self._max_bytes:
             return ""

@@ -35,7 +35,7 @@ class BreakerSettings(Section):
     probes: int = Field(1, ge=1, le=100)
 
 
-class _Failed(Exception):  # noqa: N818 - an outcome, nobody's error
+class _Failed(Exception):
     """What pybreaker is told to count; the error itself goes its own way, untouched."""
 
 
