@@ -134,6 +134,11 @@ def read_secret(path: Path) -> Secret:
     return Secret(text)
 
 
+def is_text(value: str) -> bool:
+    """Can it be written as UTF-8? Python stands for other bytes, in variables say, by half characters."""
+    return not re.search("[\ud800-\udfff]", value)
+
+
 def scalar(text: str) -> bool | int | float | str | None:
     """What plain text means, by YAML 1.2's core schema: `on` and `no` are words, 010 is not octal."""
     if text in ("", "~", "null", "Null", "NULL"):
@@ -142,7 +147,7 @@ def scalar(text: str) -> bool | int | float | str | None:
         return text.lower() == "true"
     if re.fullmatch(r"[-+]?(0|[1-9][0-9]{0,17})", text, re.ASCII):
         return int(text)
-    if re.fullmatch(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18})?([eE][-+]?[0-9]{1,3})?", text, re.ASCII) and not text.isdigit():
+    if re.fullmatch(r"[-+]?[0-9]{1,18}(\.[0-9]{0,18}([eE][-+]?[0-9]{1,2})?|[eE][-+]?[0-9]{1,2})", text, re.ASCII):
         return float(text)
     return text
 
@@ -173,13 +178,17 @@ class _Loader(yaml.BaseLoader):
 def parse_yaml(text: str, report: Report) -> object:
     """Mappings, lists and scalars. Keys written twice are reported. Raises ValueError with line and column."""
     try:
-        return _build(_Loader(text).get_single_node(), (), report)
+        node = _Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "its beginning"
-        raise ValueError(f"not valid YAML at {where}: {error.problem}") from None
+        fault = re.sub(r"tag handle .*", "tag handle", error.problem or "unreadable", flags=re.DOTALL)
+        raise ValueError(f"not valid YAML at {where}: {fault}") from None
     except yaml.reader.ReaderError as error:
         raise ValueError(f"not valid YAML: character number {error.position + 1} is not allowed in a text") from None
+    except (OverflowError, ValueError):
+        raise ValueError(r"not valid YAML: an escape such as \U00110000 in it stands for no character") from None
+    return _build(node, (), report)
 
 
 def _build(node: yaml.Node | None, place: Place, report: Report) -> object:
@@ -188,6 +197,9 @@ def _build(node: yaml.Node | None, place: Place, report: Report) -> object:
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*place, index), report) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
+        if not is_text(node.value):
+            report(place, r"has half a character (\ud800 to \udfff); write the whole one")
+            return None
         return scalar(node.value) if node.style is None else node.value
     return None  # an empty document
 
@@ -209,7 +221,7 @@ def _mapping(node: yaml.MappingNode, place: Place, report: Report) -> dict[str, 
 class Tree:
     """The configuration as written: nested mappings and lists, which variable set what, and what is wrong so far."""
 
-    values: dict[str, object] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict, repr=False)
     base: Path = Path()  # what relative paths in it start from
     is_readable: bool = True
     sources: dict[Place, str] = field(default_factory=dict)
@@ -221,7 +233,7 @@ class Tree:
         self.problems.append(Problem(self.show(place), text))
 
     def show(self, place: Place) -> str:
-        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+        name = "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in place).lstrip(".")
         source = next((self.sources[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self.sources), None)
         return f"{name} ({source})" if source else name
 
@@ -253,6 +265,12 @@ class Tree:
             del parent[place[-1]]
             return True
         return False
+
+
+def _shown(key: str) -> str:
+    """A key as far as it looks like one: `{key:hunter2}` without its blank is a key that ends in a secret."""
+    name = re.match(r"[\w.-]{0,64}", key, re.ASCII)
+    return key if name and name[0] == key else f"{name[0] if name else ''}…"
 
 
 def _child(value: object, part: str | int) -> object:
@@ -287,8 +305,9 @@ def read_tree(path: Path | None) -> Tree:
     return tree
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
-    """What to say of a name that isn't one, with what was probably meant."""
-    known = sorted(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"no such name; did you mean {close[0]}?" if close else f"no such name; possible are {', '.join(known)}"
+def unknown(name: str, known: Iterable[str], before: str = "") -> str:
+    """What to say of a name that isn't one, and what was probably meant. `before` makes variables of the names."""
+    written = {each: f"{before}{each}".upper() if before else each for each in sorted(known)}
+    close = get_close_matches(name, written, n=1, cutoff=0.6)
+    meant = f"did you mean {written[close[0]]}?" if close else f"possible are {', '.join(written.values())}"
+    return f"no such name; {meant}"

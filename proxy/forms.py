@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import reduce
 from operator import or_
 from types import UnionType
@@ -96,7 +97,7 @@ def describe(form: Form) -> str:
         elif member is str:
             said.append("text")
         elif items_of(member) is not None:
-            said.append(f"a list of {describe(items_of(member))}")
+            said.append("a list of " + re.sub("^a mapping", "mappings", describe(items_of(member))))
         elif values_of(member) is not None:
             said.append(f"a mapping of names to {describe(values_of(member))}")
         elif is_section(member):
@@ -112,5 +113,5 @@ def _range(form: Form) -> str:
         for kind, name in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (Lt, "lt")):
             if isinstance(each, kind):
                 bounds[kind] = getattr(each, name)
-    words = {Ge: "from {}", Gt: "above {}", Le: "to {}", Lt: "below {}"}
-    return "".join(" " + words[kind].format(bounds[kind]) for kind in (Ge, Gt, Le, Lt) if kind in bounds)
+    words = {Ge: " from {}", Gt: " above {}", Le: " to {}" if Ge in bounds else ", at most {}", Lt: ", below {}"}
+    return "".join(words[kind].format(bounds[kind]) for kind in (Ge, Gt, Le, Lt) if kind in bounds)

@@ -8,14 +8,26 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.config import A_SECRET, PREFIX, Place, Problem, Secret, Tree, parse_yaml, read_secret, scalar, unknown
+from proxy.config import (
+    A_SECRET,
+    PREFIX,
+    Place,
+    Problem,
+    Secret,
+    Tree,
+    is_text,
+    parse_yaml,
+    read_secret,
+    scalar,
+    unknown,
+)
 from proxy.forms import Form, describe, forms, inside, is_section, is_word, items_of, section_of
 
 NUMBER = re.compile(r"[0-9]{1,6}", re.ASCII)
@@ -41,6 +53,8 @@ def apply_environment(tree: Tree, into: type[BaseModel], env: Mapping[str, str],
         if not env[name]:
             continue
         try:
+            if not is_text(env[name]):
+                raise ValueError("not UTF-8 text; write it as UTF-8")
             tree.put(place, read_secret(Path(env[name])) if from_file else parse(form, env[name]), name)
         except ValueError as error:
             tree.sources[place] = name
@@ -81,7 +95,7 @@ def _step(tree: Tree, form: Form, place: Place, segment: str, rules: Rules) -> t
     known = section.model_fields if section else value if isinstance(value, dict) else {}
     name = named(known, segment)
     if section is not None and name not in known:
-        raise ValueError(_unknown((*place, name), known, rules))
+        raise ValueError(_unknown((*place, name), known, rules, "__".join(map(str, (PREFIX[:-2], *place, "")))))
     if items_of(form) is not None and NUMBER.fullmatch(segment):
         count = len(value) if isinstance(value, list) else 0
         if int(segment) > count:
@@ -131,13 +145,13 @@ def _refuse(place: Place, text: str) -> None:
     raise ValueError(f"{'.'.join(map(str, place))}: {text}")
 
 
-def _unknown(place: Place, known: Iterable[str], rules: Rules) -> str:
+def _unknown(place: Place, known: Iterable[str], rules: Rules, before: str = "") -> str:
     dotted = [str(part) for part in place]
     for pattern in rules.planned:
         parts = pattern.split(".")
         if len(parts) == len(dotted) and all(part in ("*", name) for part, name in zip(parts, dotted, strict=True)):
             return "not available in this version; remove it"
-    return unknown(dotted[-1], known)
+    return unknown(dotted[-1], known, before)
 
 
 def form_at(into: type[BaseModel], tree: Tree, place: Place) -> Form | None:
@@ -160,7 +174,7 @@ class _Resolver:
     """Fetches secrets, and reports unknown keys and what pydantic would let pass."""
 
     tree: Tree
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     rules: Rules
 
     def resolve(self, form: Form, value: object, place: Place) -> object:
@@ -197,6 +211,8 @@ class _Resolver:
                 case {"env": str(name), **rest} if not rest:
                     if not self.env.get(name):
                         return self._report(place, f"the variable {name} is not set; set it, or write another one")
+                    if not is_text(self.env[name]):
+                        return self._report(place, f"the variable {name} is not UTF-8 text; write it as UTF-8")
                     return Secret(self.env[name])
                 case str() if ".".join(map(str, place)) in self.rules.plain:
                     return Secret(value)

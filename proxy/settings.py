@@ -130,6 +130,8 @@ def load(path: Path | None, env: Mapping[str, str] | None = None) -> Loaded:
     written = {whole: _names(tree, whole) for whole in ("sites", "upstreams")}
     settings = validate(tree, Settings, env, RULES)
     settings = settings.model_copy(update={"sites": _with_upstreams(settings.sites, written["upstreams"])})
+    if settings.debug and tree.get(("telemetry", "log_level")) is None:
+        settings = settings.model_copy(update={"telemetry": TelemetrySettings(log_level="DEBUG")})
     warnings: list[Problem] = near_misses(env)
     _Judge(settings, tree, made_up, written, warnings).all()
     if tree.problems:
@@ -231,7 +233,7 @@ class _Judge:
                 self._refuse(place, f"missing, and there are several; write {' or '.join(known)}")
             elif site.upstream and site.upstream not in known:
                 self._refuse(place, unknown(site.upstream, known))
-        for name in set(known) - {site.upstream for site in self.settings.sites.values()}:
+        for name in sorted(set(known) - {site.upstream for site in self.settings.sites.values()}):
             self._warn(("upstreams", name), "no site uses it")
 
     def _origins(self) -> None:

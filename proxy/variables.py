@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from proxy.config import PREFIX, Place, Problem, Secret, Tree, read_secret
+from proxy.config import PREFIX, Place, Problem, Secret, Tree, is_text, read_secret
 from proxy.guard.limits import DEFAULT_LIMITS
 from proxy.guard.origin import normal_origin
 from proxy.loading import form_at, named, parse
@@ -75,7 +75,9 @@ def _values(tree: Tree, env: Mapping[str, str]) -> dict[str, str]:
             text = read_secret(Path(file)).reveal() if file else text
         except ValueError as error:
             tree.problems.append(Problem(f"{name}_FILE", str(error)))
-        if text:
+        if not is_text(text):
+            tree.problems.append(Problem(name, "not UTF-8 text; write it as UTF-8"))
+        elif text:
             values[name] = text
     return values
 
@@ -84,7 +86,7 @@ def _values(tree: Tree, env: Mapping[str, str]) -> dict[str, str]:
 class _Variables:
     tree: Tree
     into: type[BaseModel]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     values: dict[str, str] = field(repr=False)
 
     def apply(self) -> None:
