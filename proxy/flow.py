@@ -87,8 +87,12 @@ class Flow:
                 body = line.upstream.encode(request)
                 async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
                     await sink.start()
+                    has_begun = False
                     async for piece in pieces:
-                        attempt.ok()
+                        if not has_begun:
+                            has_begun = True
+                            attempt.ok()
+                            self._metrics.first_piece.labels(request.site.upstream).observe(watch.seconds())
                         if text := chain.feed(piece):
                             await sink.send(text)
             # Only a complete answer is flushed. What a filter still kept back when the
