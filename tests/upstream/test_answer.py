@@ -6,7 +6,7 @@ import json
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.upstream.answer import WebhookAnswer
@@ -45,6 +45,7 @@ def answer(data: bytes, places: list[int] | None = None, max_bytes: int = MAX) -
     return decode(WebhookAnswer(max_bytes), cut(data, places or []))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=6), min_size=1, max_size=6).filter(any), PLACES)
 @example(["You ", "said: ", "grüße ", "日本 ", "🎉. "], list(range(1000)))
 def test_any_cutting_of_a_stream_gives_its_contents(contents: list[str], places: list[int]) -> None:
@@ -78,6 +79,7 @@ LINES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(LINES, max_size=6).map(b"\n".join), PLACES)
 def test_any_cutting_of_anything_gives_the_same_text_and_the_same_end(data: bytes, places: list[int]) -> None:
     text, error = answer(data, places)
@@ -86,11 +88,13 @@ def test_any_cutting_of_anything_gives_the_same_text_and_the_same_end(data: byte
     text.encode()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=30), PLACES)
 def test_any_cutting_of_any_bytes_gives_the_same_text_and_the_same_end(data: bytes, places: list[int]) -> None:
     assert answer(data, places) == answer(data)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["output", "x"]), st.text(), min_size=1), st.booleans(), PLACES)
 def test_any_cutting_of_a_document_gives_its_text(document: dict[str, str], is_pretty: bool, places: list[int]) -> None:
     data = orjson.dumps(document, option=orjson.OPT_INDENT_2 if is_pretty else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamError
@@ -15,6 +15,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), max_size=8), st.lists(st.integers(0))
 )
@@ -39,6 +40,7 @@ def test_a_line_may_be_as_long_as_the_bound() -> None:
     assert splitter.feed(b"\n1234\n") == [b"1234", b"1234"]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3), st.lists(st.integers(0)))
 def test_a_line_over_the_bound_is_an_error_after_the_lines_before_it(before: int, places: list[int]) -> None:
     splitter = LineSplitter(max_bytes=4)

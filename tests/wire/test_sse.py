@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamError
@@ -37,6 +37,7 @@ def test_a_comment_is_no_event() -> None:
     assert read(comment() + comment("x") + event("a", "b")) == [Event("a", b"b", "")]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["start", "delta"]), st.text(), st.sampled_from([None, "a:1"])), max_size=5),
     st.sampled_from([b"\n", b"\r", b"\r\n"]),
@@ -87,6 +88,7 @@ def test_events_are_read_as_the_standard_says(data: bytes, events: list[Event]) 
     assert read(data, list(range(len(data)))) == events
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3), st.lists(st.integers(0)), st.sampled_from([b"data: 1234567\n", b"data: 12\n" * 3, b"d" * 20]))
 def test_an_event_over_the_bound_is_an_error_after_the_events_before_it(
     before: int, places: list[int], too_long: bytes

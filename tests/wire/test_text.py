@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamError
@@ -25,6 +25,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 
+@settings(deadline=None)
 @given(UTF8_TROUBLE, st.lists(st.integers(0)))
 def test_any_cutting_of_any_bytes_gives_the_same_text(data: bytes, places: list[int]) -> None:
     utf8 = Utf8()
@@ -41,6 +42,7 @@ def test_a_character_that_is_cut_off_becomes_a_replacement() -> None:
     assert utf8.flush() == "\ufffd"
 
 
+@settings(deadline=None)
 @given(HALF_TROUBLE, st.lists(st.integers(0)))
 def test_halves_are_joined_or_replaced_wherever_the_text_was_cut(text: str, places: list[int]) -> None:
     halves = Halves()
@@ -186,6 +188,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_the_text_of_any_document_can_be_encoded(document: object) -> None:
     try:
