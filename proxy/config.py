@@ -197,10 +197,11 @@ def _build(node: yaml.Node | None, place: Place, report: Report) -> object:
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*place, index), report) for index, item in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
-        if not is_text(node.value):
+        value = _whole(node.value)
+        if value is None:
             report(place, r"has half a character (\ud800 to \udfff); write the whole one")
             return None
-        return scalar(node.value) if node.style is None else node.value
+        return scalar(value) if node.style is None else value
     return None  # an empty document
 
 
@@ -208,13 +209,22 @@ def _mapping(node: yaml.MappingNode, place: Place, report: Report) -> dict[str, 
     values: dict[str, object] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
-        if not isinstance(key, yaml.ScalarNode):
+        name = _whole(key.value) if isinstance(key, yaml.ScalarNode) else None
+        if name is None:
             report(place, f"the key in line {line} is not a word; write NAME: VALUE")
-        elif key.value in values:
-            report((*place, key.value), f"written twice, the second time in line {line}; keep one of them")
+        elif name in values:
+            report((*place, name), f"written twice, the second time in line {line}; keep one of them")
         else:
-            values[key.value] = _build(value, (*place, key.value), report)
+            values[name] = _build(value, (*place, name), report)
     return values
+
+
+def _whole(text: str) -> str | None:
+    """The text with halves of characters joined, as JSON writes those beyond 16 bits; None where one is left over."""
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        return None
 
 
 @dataclass

@@ -53,6 +53,8 @@ def apply_environment(tree: Tree, into: type[BaseModel], env: Mapping[str, str],
         if not env[name]:
             continue
         try:
+            if from_file and env.get(name.removesuffix("_FILE")):
+                raise ValueError("set twice, as itself and as a file; keep one of them")
             if not is_text(env[name]):
                 raise ValueError("not UTF-8 text; write it as UTF-8")
             tree.put(place, read_secret(Path(env[name])) if from_file else parse(form, env[name]), name)

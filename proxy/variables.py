@@ -148,29 +148,34 @@ class _Variables:
 
     def _lifetimes(self) -> None:
         for name, unit in LIFETIMES.items():
-            if (number := self._number(name)) is not None:
+            if name not in self.values:
+                continue
+            number = parse(int, self.values[name])
+            if isinstance(number, int | float) and not isinstance(number, bool):
                 self.tree.put(("session", "access_lifetime"), round(number * unit), name)
+            else:
+                self.tree.problems.append(Problem(name, "not a number; write one, such as 60"))
 
     def _limits(self) -> None:
         """Change the limits per IP within those that are there."""
-        numbers = {name: self._number(name) for name in (*WINDOWS, "RATE_LIMIT_BURST")}
-        if all(number is None for number in numbers.values()):
+        if not self.values.keys() & {*WINDOWS, "RATE_LIMIT_BURST"}:
             return
         if self.tree.get(("limits",)) is None:
             self.tree.put(("limits",), [limit.model_dump() for limit in DEFAULT_LIMITS])
         for name, window in WINDOWS.items():
-            if numbers[name] is not None:
+            if name in self.values:
                 index = self._limit(window)
                 if self.tree.get(("limits", index)) is None:
                     self.tree.put(("limits", index), {"per": "ip", "window": window}, name)
-                self.tree.put(("limits", index, "limit"), numbers[name], name)
-        if numbers["RATE_LIMIT_BURST"] is not None:
+                self.tree.put(("limits", index, "limit"), parse(int, self.values[name]), name)
+        if "RATE_LIMIT_BURST" in self.values:
             index = self._limit(60)
             if self.tree.get(("limits", index)) is None:
                 text = "there is no limit per IP and minute that it could belong to; set RATE_LIMIT_PER_MINUTE too"
                 self.tree.problems.append(Problem("RATE_LIMIT_BURST", text))
             else:
-                self.tree.put(("limits", index, "burst"), numbers["RATE_LIMIT_BURST"], "RATE_LIMIT_BURST")
+                burst = parse(int, self.values["RATE_LIMIT_BURST"])
+                self.tree.put(("limits", index, "burst"), burst, "RATE_LIMIT_BURST")
 
     def _limit(self, window: int) -> int:
         """Where the limit per IP of that window is in the list; its end, when it isn't there."""
@@ -182,15 +187,6 @@ class _Variables:
             if isinstance(entry, dict) and (entry.get("per"), entry.get("window")) == ("ip", window)
         )
         return next(found, len(entries))
-
-    def _number(self, name: str) -> float | None:
-        if name not in self.values:
-            return None
-        value = parse(int, self.values[name])
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return value
-        self.tree.problems.append(Problem(name, "not a number; write one, such as 60"))
-        return None
 
     def _not_settings(self) -> None:
         for name in PLANNED:
