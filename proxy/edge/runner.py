@@ -40,6 +40,14 @@ class Refusal(Exception):
         self.request_id = request_id
 
 
+class Unsigned(web.Response):
+    """An answer without aiohttp's `Server` header. (The applications' own answers lose it in on_response_prepare.)"""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.popall("Server", None)
+
+
 class Intake:
     """Stands where aiohttp expects its parser, and feeds it exactly one head or (part of a) body at a time.
 
@@ -285,9 +293,9 @@ class Connection(RequestHandler):
         return answer
 
     def _problem(self, error: ProxyError, request_id: str) -> web.Response:
-        response = problem(error, request_id)
-        response.headers.update(self._base_headers())
-        response.headers["X-Request-Id"] = request_id
+        plain = problem(error, request_id)
+        headers = {**plain.headers, **self._base_headers(), "X-Request-Id": request_id}
+        response = Unsigned(body=plain.body, status=plain.status, headers=headers)
         response.force_close()
         return response
 

@@ -1,7 +1,7 @@
 """Which of a client's headers may travel on: an explicit allow-list, never a block-list.
 
-Stops credentials, addresses, framing and whatever a client invents from reaching the upstream. It doesn't judge what the
-few headers that pass say: a User-Agent is still only a claim.
+Stops credentials, addresses, framing and whatever a client invents from reaching the upstream. It doesn't judge what
+the few headers that pass say: a User-Agent is still only a claim.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from proxy.edge.runner import make_runner
 from proxy.errors import ProxyError
 
 PATIENCE = 10.0  # seconds until a test that waits for something gives up
-BASE_HEADERS = {"X-Content-Type-Options": "nosniff", "Server": "sidegate"}
+BASE_HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -11,17 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp.http
+import aiohttp.web_protocol
 import pytest
-from aiohttp import http_parser, web
+from aiohttp import HttpVersion10, HttpVersion11, http_parser, web
+from aiohttp.http_parser import RawRequestMessagePy
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from proxy.edge import http1
-from proxy.edge.http1 import Chunked, assert_c_parser
+from proxy.edge.http1 import Chunked, Length, assert_c_parser
 from proxy.edge.runner import make_runner
 from proxy.errors import BadRequest
 from tests.edge.listener import (
     BASE_HEADERS,
+    PATIENCE,
     Answer,
     answer_with_size,
     answers,
@@ -231,6 +237,7 @@ def assert_refused(answer: Answer, status: int) -> str:
     assert answer.headers["connection"] == "close"
     assert answer.headers["content-type"] == "application/problem+json"
     assert {name: answer.headers[name.lower()] for name in BASE_HEADERS} == BASE_HEADERS
+    assert "server" not in answer.headers
     assert (fields["type"], fields["code"]) == ("about:blank", "bad_request")
     assert fields["title"]
     assert fields["request_id"] == answer.headers["x-request-id"]
@@ -309,6 +316,76 @@ async def test_a_trailer_never_shows_in_the_head() -> None:
         found = await listener.exchange(chunked("1\r\nx\r\n0\r\nX-Late: a\r\n\r\n", "Connection: close"))
     assert [answer.status for answer in found] == [200]
     assert seen == [None]
+
+
+def head_only(raw: bytes) -> RawRequestMessagePy:
+    """A head as the most lenient of parsers would read it."""
+    line, *fields = raw.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+    method, target, version = line.split(" ")
+    pairs = [(name, value.strip()) for name, _, value in (field.partition(":") for field in fields)]
+    headers = CIMultiDictProxy(CIMultiDict(pairs))
+    raw_headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
+    minor = HttpVersion11 if version == "HTTP/1.1" else HttpVersion10
+    return RawRequestMessagePy(
+        method, target, minor, headers, raw_headers, False, None, False, "transfer-encoding" in headers, URL("/")
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        request("/", "Transfer-Encoding: chunked", "Content-Length: 5"),
+        request("/", "Content-Length: +5"),
+        request("/", "Content-Length: 5", "content-length: 5"),
+        request("/", "X-Name : a"),
+        request("/", "X-Name: a\x00"),
+        request("/", "X-Name: a\xff"),
+        request("/\x7f"),
+        request(host="X-Name: a"),
+    ],
+)
+def test_what_aiohttps_parser_refuses_today_is_refused_without_it_too(raw: bytes) -> None:
+    with pytest.raises(BadRequest):
+        http1.judge(raw, head_only(raw))
+
+
+def test_a_good_head_passes_without_a_word() -> None:
+    raw = request("/a?b=c", "Transfer-Encoding: chunked", method="POST")
+    http1.judge(raw, head_only(raw))
+
+
+class Disagreeing:
+    """A parser that finds two requests in every head."""
+
+    def feed_data(self, data: bytes) -> tuple[list[object], bool, bytes]:
+        return [None, None], False, b""
+
+    def message_consumed(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("pieces", [[request()], [b"GET / HTTP/1.1\r\n", b"Host: a\r\n\r\n"]])
+async def test_two_opinions_about_where_a_head_ends_are_one_too_many(
+    pieces: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening() as listener:
+        with recorded() as lines:
+            monkeypatch.setattr(aiohttp.web_protocol, "HttpRequestParser", lambda *args, **kwargs: Disagreeing())
+            (answer,) = await listener.exchange(*pieces)
+            await listener.is_idle()
+    assert_one_line(lines, assert_refused(answer, 400))
+
+
+@pytest.mark.parametrize(("announced", "ours"), [(0, 5), (5, 0), (5, 6), (5, 4)])
+async def test_two_opinions_about_where_a_body_ends_are_one_too_many(
+    announced: int, ours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "body_of", lambda message: Length(ours))
+    async with listening() as listener:
+        with recorded() as lines:
+            (answer,) = await listener.exchange(request("/", f"Content-Length: {announced}", body="abcdefgh"))
+            await listener.is_idle()
+    assert_one_line(lines, assert_refused(answer, 400))
 
 
 # Bodies
@@ -516,30 +593,27 @@ def broken(draw: st.DrawFn) -> bytes:
 
 
 def test_no_bytes_make_a_5xx_a_traceback_or_a_server_that_stops_answering() -> None:
-    async def handler(http: web.Request) -> web.StreamResponse:
-        return await answer_with_size(http, 10_000, 0.02)
-
     with asyncio.Runner() as loop:
-        # Heads, bodies and idle connections all end soon, so that what is incomplete isn't waited for long.
-        context = listening(handler, header_timeout=0.02, keepalive_timeout=0.02)
+        context = listening()
         listener = loop.run(context.__aenter__())
 
         async def send(raw: bytes) -> tuple[bytes, list[Answer]]:
+            data = bytearray()
             async with listener.connect() as (reader, writer):
                 writer.write(raw)
-                try:
-                    data = await until_closed(reader)
-                except ConnectionResetError:
-                    data = b""
-            return data, await listener.exchange(request("/", "Connection: close"))
+                # What is incomplete isn't waited for: the client leaves.
+                with contextlib.suppress(TimeoutError, ConnectionResetError):
+                    async with asyncio.timeout(0.03):
+                        while piece := await reader.read(1000):
+                            data += piece
+            return bytes(data), await listener.exchange(request("/", "Connection: close"))
 
         @settings(max_examples=150, deadline=None)
         @given(broken())
         def holds(raw: bytes) -> None:
             with recorded() as lines:
                 data, after = loop.run(send(raw))
-            assert b"HTTP/1.1 5" not in data
-            assert b"HTTP/1.0 5" not in data
+            assert re.search(rb"HTTP/1\.[01] 5", data) is None
             assert [answer.status for answer in after] == [200]
             assert len(lines) <= 1
             assert not [line for line in lines if line.exc_info or line.name != "proxy.edge.http1"]
@@ -581,7 +655,7 @@ def corpus(label: str) -> list[tuple[str, bytes]]:
 
 async def test_every_request_of_the_corpora_that_must_be_refused_is_refused_in_one_line() -> None:
     wrong = []
-    async with listening(header_timeout=0.3, keepalive_timeout=0.3) as listener:
+    async with listening(header_timeout=1, keepalive_timeout=1) as listener:
         for name, raw in corpus("block"):
             with recorded() as lines:
                 statuses = [answer.status for answer in await listener.exchange(raw)]
@@ -599,16 +673,18 @@ async def test_well_formed_requests_of_the_corpora_are_answered_but_for_the_know
     async def handler(http: web.Request) -> web.StreamResponse:
         return await answer_with_size(http, 10_000, 0.05)  # some rows announce a body that never comes
 
-    async with listening(handler, header_timeout=0.3, keepalive_timeout=0.05) as listener:
+    async with listening(handler) as listener:
         for name, raw in corpus("allow"):
             if b"\r\nhost:" not in raw.lower():  # most rows leave it out, which we refuse
                 raw = re.sub(rb"( HTTP/1\.[01]\r\n)", rb"\1Host: a\r\n", raw)
             with recorded() as lines:
-                statuses = re.findall(rb"HTTP/1\.[01] (\d{3})", await listener.transcript(raw))
+                async with listener.connect() as (reader, writer), asyncio.timeout(PATIENCE):
+                    writer.write(raw)
+                    status = (await reader.readline())[9:12]
             reasons = [reason for reason in STRICTER if lines and reason in lines[0].getMessage()]
             stricter.update(reasons)
-            if not reasons and (lines or statuses[0] not in (b"200", b"408")):
-                wrong.append((name, statuses, [line.getMessage() for line in lines]))
+            if not reasons and (lines or status not in (b"200", b"408")):
+                wrong.append((name, status, [line.getMessage() for line in lines]))
     assert wrong == []
     assert stricter == STRICTER
 
