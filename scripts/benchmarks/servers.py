@@ -1,0 +1,150 @@
+"""The servers under test, each a fresh process on a core of its own, ended by whoever started it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from proxy.guard.limits import DEFAULT_LIMITS
+from proxy.upstream.n8n import N8nSettings
+from scripts.benchmarks.machine import Cores, free_port
+
+ORIGIN = "https://shop.example"
+START_SECONDS = 60.0  # Python starts slowly on a machine that is busy otherwise
+END_SECONDS = 15.0
+ROOT = Path(__file__).parents[2]
+# Room for what is sent here in less than a minute; the number of tiers, and so the work, is that of the default.
+LIMITS = tuple({"per": rule.per, "limit": 100_000, "window": rule.window} for rule in DEFAULT_LIMITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running process. `path` takes messages, `websocket` sockets; `has_sessions`: it wants a token for both."""
+
+    name: str
+    pid: int
+    port: int
+    path: str = "/"
+    websocket: str = "/ws"
+    has_sessions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where servers run, where they keep files, and which port answers for the upstream."""
+
+    cores: Cores
+    directory: Path
+    upstream: int
+
+
+@asynccontextmanager
+async def plain_relay(place: Place) -> AsyncIterator[Server]:
+    port = free_port()
+    url = f"http://127.0.0.1:{place.upstream}/webhook/chat"
+    with place.cores.for_the_server():
+        process = _start([sys.executable, "-m", "scripts.benchmarks.plain_relay", str(port), url], place)
+    async with _ready(process, place, port):
+        yield Server("plain", process.pid, port)
+
+
+@asynccontextmanager
+async def sidegate(place: Place, store: str = "memory:") -> AsyncIterator[Server]:
+    """As `sidegate serve` starts it, in production, with its default settings but for the height of the limits."""
+    port = free_port()
+    config = write_config(place, store, port)
+    with place.cores.for_the_server():
+        process = _start([sys.executable, "-m", "proxy", "serve", "--config", str(config)], place)
+    async with _ready(process, place, port):
+        yield Server("sidegate", process.pid, port, "/v1/messages", "/v1/ws", has_sessions=True)
+
+
+@asynccontextmanager
+async def redis(place: Place, path: str) -> AsyncIterator[int]:
+    """An empty Redis on a port of its own, beside the load generator, that writes nothing to disk."""
+    port = free_port()
+    options = ["--bind", "127.0.0.1", "--dir", str(place.directory), "--save", "", "--appendonly", "no"]
+    process = _start([path, "--port", str(port), *options], place)
+    async with _ready(process, place, port):
+        yield port
+
+
+def write_config(place: Place, store: str, port: int) -> Path:
+    """A configuration file with keys made for this run; ports of 0 are chosen by the system."""
+    upstream: dict[str, object] = {"kind": "n8n", "url": f"http://127.0.0.1:{place.upstream}/webhook/chat"}
+    upstream |= _known({"max_answer_bytes": 64 * 1024 * 1024, "max_connections": 2000, "max_concurrent": 2000})
+    settings = {
+        "environment": "production",
+        "listen": {"host": "127.0.0.1", "port": port, "allowed_hosts": ["127.0.0.1"]},
+        "ops": {"host": "127.0.0.1", "port": 0},
+        "store": {"url": store},
+        "session": {"key": {"file": _key_file(place)}},
+        "signing": {"key": {"file": _key_file(place)}},
+        "upstreams": {"support": upstream},
+        "sites": {"shop": {"origins": [ORIGIN], "upstream": "support"}},
+        "limits": LIMITS,
+        "filters": {"max_chars": 1_000_000},
+    }
+    with tempfile.NamedTemporaryFile(suffix=".yaml", dir=place.directory, delete=False) as file:
+        file.write(orjson.dumps(settings))  # JSON is YAML
+    return Path(file.name)
+
+
+def _known(settings: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in settings.items() if name in N8nSettings.model_fields}
+
+
+def _key_file(place: Place) -> str:
+    path = place.directory / f"{secrets.token_hex(8)}.key"
+    path.write_text(secrets.token_urlsafe(48))
+    return str(path)
+
+
+def _start(command: list[str], place: Place) -> subprocess.Popen[bytes]:
+    # Sidegate takes settings from the environment: none of the caller's may get in.
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    with tempfile.NamedTemporaryFile(suffix=".log", dir=place.directory, delete=False) as log:
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+@asynccontextmanager
+async def _ready(process: subprocess.Popen[bytes], place: Place, port: int) -> AsyncIterator[None]:
+    """From when it listens; ended on leaving, by signal, and by force where that is not enough."""
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while not await _listens(port):
+                if process.poll() is not None:
+                    raise RuntimeError(f"{process.args!r} ended with {process.returncode}: {_last_words(place)}")
+                await asyncio.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        try:
+            await asyncio.to_thread(process.wait, END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _last_words(place: Place) -> str:
+    logs = sorted(place.directory.glob("*.log"), key=lambda path: path.stat().st_mtime)
+    return logs[-1].read_text(errors="replace")[-2000:] if logs else ""
