@@ -19,8 +19,8 @@ from proxy.settings import Settings
 
 ORIGIN = "https://shop.example"
 BROWSER = {"Origin": ORIGIN, "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/131.0", "Accept-Language": "de-DE"}
-JWT_KEY = "a signing key of at least thirty-two bytes, for tests"
-SESSION_KEY = "another key of at least thirty-two bytes, for tests"
+JWT_KEY = "5f0c1e7a93b24d6f8a1b3c5d7e9f0a2b4c6d8e0f"
+SESSION_KEY = "c3d5e7f9a1b3c5d7092846ace13579bdf0e1d2c3"
 
 
 def tree(upstream: dict[str, Any], **sections: Any) -> dict[str, Any]:  # Any: configuration as written
