@@ -59,7 +59,7 @@ def apply_environment(tree: Tree, into: type[BaseModel], env: Mapping[str, str],
                 raise ValueError("not UTF-8 text; write it as UTF-8")
             tree.put(place, read_secret(Path(env[name])) if from_file else parse(form, env[name]), name)
         except ValueError as error:
-            tree.sources[place] = name
+            tree.put(place, None, name)
             tree.report(place, str(error))
 
 
@@ -246,9 +246,10 @@ def validate(tree: Tree, into: type[T], env: Mapping[str, str], rules: Rules) ->
 
 
 def _report(tree: Tree, into: type[BaseModel], found: Sequence[tuple[Place, ErrorDetails]]) -> None:
-    for place, detail in found:
+    """A union says of each member why the value isn't that: what is said deepest counts, or in a member's own words."""
+    for place, detail in sorted(found, key=lambda each: each[1]["type"] != "value_error"):
         is_echo = any(len(other) > len(place) and other[: len(place)] == place for other, _ in found)
-        if not is_echo and place not in tree.reported:  # a union says of each member why it isn't that
+        if not is_echo and place not in tree.reported:
             tree.report(place, _what(detail, form_at(into, tree, place), tree.get(place)))
 
 

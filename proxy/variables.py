@@ -120,7 +120,8 @@ class _Variables:
             known = form_at(self.into, self.tree, place)
             self.tree.put(place, parse(known, value) if isinstance(value, str) else value, name)
         except ValueError as error:
-            self.tree.problems.append(Problem(name, str(error)))
+            self.tree.put(place, None, name)
+            self.tree.report(place, str(error))
 
     def _names(self, whole: str) -> list[str]:
         """The sites or upstreams that the file or a variable names."""
@@ -142,7 +143,10 @@ class _Variables:
             self._put("CORS_ALLOWED_ORIGINS", SIMPLE["ALLOWED_ORIGINS"], cors)
             return
         allowed, wanted = _origins_in(self.values["ALLOWED_ORIGINS"]), _origins_in(cors)
-        if more := sorted(wanted - allowed):
+        if wanted is None:
+            text = "not a list; write it as JSON, or with commas between the origins"
+            self.tree.problems.append(Problem("CORS_ALLOWED_ORIGINS", text))
+        elif allowed is not None and (more := sorted(wanted - allowed)):
             text = f"{', '.join(more)} is not in ALLOWED_ORIGINS; add it there, or leave CORS_ALLOWED_ORIGINS out"
             self.tree.problems.append(Problem("CORS_ALLOWED_ORIGINS", text))
 
@@ -197,12 +201,17 @@ class _Variables:
             self.tree.problems.append(Problem("ENCRYPTION_KEY", text))
 
 
-def _origins_in(text: str) -> set[str]:
-    listed = parse(tuple[str, ...], text)
-    found = set()
-    for origin in listed if isinstance(listed, list) else []:
-        try:
-            found.add(normal_origin(str(origin)))
-        except ValueError:
-            found.add(str(origin))
-    return found
+def _origins_in(text: str) -> set[str] | None:
+    """Normalised as far as they are origins; None where it isn't a list."""
+    try:
+        listed = parse(tuple[str, ...], text)
+    except ValueError:
+        return None
+    return {_normal(str(origin)) for origin in listed} if isinstance(listed, list) else None
+
+
+def _normal(origin: str) -> str:
+    try:
+        return normal_origin(origin)
+    except ValueError:
+        return origin
