@@ -236,7 +236,7 @@ class Tree:
     is_readable: bool = True
     sources: dict[Place, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    reported: set[Place] = field(default_factory=set)
+    reported: set[Place] = field(default_factory=set, repr=False)
 
     def report(self, place: Place, text: str) -> None:
         self.reported.add(place)
