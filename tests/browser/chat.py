@@ -85,7 +85,7 @@ async def visiting(
         reduced_motion="reduce" if calm else "no-preference",
         permissions=["clipboard-read", "clipboard-write"],
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     try:
         page = await context.new_page()
         chat = Chat(page, url.rstrip("/"))

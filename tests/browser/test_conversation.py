@@ -52,6 +52,34 @@ async def test_a_caret_marks_where_the_next_words_appear_until_the_answer_is_com
     await expect(chat.text.locator(".caret")).to_have_count(0)
 
 
+async def test_an_answer_that_comes_all_at_once_is_left_without_a_caret(chat: Chat, stub: Stub) -> None:
+    stub.replies = [says("All at once")]
+    await chat.ask("Hello")
+    await chat.has_state("done")
+    await chat.page.evaluate("new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)))")
+    await expect(chat.text).to_have_text("All at once")
+    assert await chat.text.locator(".caret").count() == 0
+
+
+async def test_a_letter_that_arrives_in_two_reads_is_one_letter(chat: Chat, stub: Stub) -> None:
+    shown = asyncio.Event()
+    second = 'event: delta\ndata: {"text": "é€🙂"}\n\n'.encode()
+    split = second.index("🙂".encode()) + 2
+
+    async def splits(line: Line) -> None:
+        await line.raw(b'event: delta\ndata: {"text": "one "}\n\n' + second[:split])
+        await shown.wait()
+        await line.raw(second[split:])
+        await line.done()
+
+    stub.replies = [splits]
+    await chat.ask("Hello")
+    await expect(chat.text).to_have_text("one")
+    shown.set()
+    await chat.has_state("done")
+    await expect(chat.text).to_have_text("one é€🙂")
+
+
 async def test_shift_enter_starts_a_new_line_and_enter_sends(chat: Chat, stub: Stub) -> None:
     await chat.message.fill("first")
     await chat.message.press("Shift+Enter")

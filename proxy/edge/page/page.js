@@ -347,9 +347,9 @@ function startFollowing() {
   follow();
 }
 
-/** A finger's tap should not bring up the on-screen keyboard unasked. The box is always in view: nothing scrolls. */
+/** A finger's tap should not bring up the on-screen keyboard unasked. */
 function focusMessage() {
-  if (!touch.matches) ui.message.focus({ preventScroll: true });
+  if (!touch.matches) ui.message.focus();
 }
 
 function showCount(count) {
@@ -582,7 +582,7 @@ function retry(exchange) {
 
 function edit(exchange) {
   if (!ui.message.value.trim()) write(exchange.question);
-  ui.message.focus({ preventScroll: true });
+  ui.message.focus();
 }
 
 function startOver() {
