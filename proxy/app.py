@@ -170,6 +170,7 @@ async def _parts(settings: Settings, metrics: Metrics) -> AsyncIterator[tuple[we
             live,
             metrics,
             redis=isinstance(store, FailoverStore),
+            replicas=lambda: store.replicas if isinstance(store, FailoverStore) else 1,
             circuits=lambda: {name: line.breaker.state for name, line in lines.items()},
             sessions=session_stage.active,
         )

@@ -29,18 +29,28 @@ class OpsSettings(Section):
 
 
 class OpsEdge:
-    """`circuits` gives each upstream's breaker state, `sessions` the number of sessions active on this replica."""
+    """`replicas` tells how many share the store, `circuits` each breaker's state, `sessions` how many are active here."""
 
     def __init__(
-        self, settings: OpsSettings, environment: str, store: Store, live: Live, metrics: Metrics, *,
-        redis: bool, circuits: Callable[[], Mapping[str, str]], sessions: Callable[[], int],
-    ) -> None:  # fmt: skip
+        self,
+        settings: OpsSettings,
+        environment: str,
+        store: Store,
+        live: Live,
+        metrics: Metrics,
+        *,
+        redis: bool,
+        replicas: Callable[[], int],
+        circuits: Callable[[], Mapping[str, str]],
+        sessions: Callable[[], int],
+    ) -> None:
         self._token = settings.token
         self._environment = environment
         self._store = store
         self._live = live
         self._metrics = metrics
         self._redis = redis
+        self._replicas = replicas
         self._circuits = circuits
         self._sessions = sessions
 
@@ -86,6 +96,7 @@ class OpsEdge:
                 "upstreams": {name: "unavailable" if state == "open" else "ok" for name, state in circuits.items()},
                 "breaker": circuits,
             },
+            "replicas": self._replicas(),
             "sse_connections": self._live.sse,
             "ws_connections": self._live.websockets,
             "active_sessions": self._sessions(),

@@ -36,7 +36,7 @@ class Hit:
     retry_after: float
 
 
-class StoreDown(Exception):  # noqa: N818 - a state of the store, which FailoverStore answers; no client is told
+class StoreDown(Exception):
     """A backend could not decide in time. Says why, without addresses or passwords."""
 
 

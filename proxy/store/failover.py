@@ -93,6 +93,11 @@ class FailoverStore:
                 self._fail(down)
         return False
 
+    @property
+    def replicas(self) -> int:
+        """How many replicas share the store, as far as this one knows."""
+        return self._replicas
+
     def degraded(self) -> str | None:
         if self._down is None:
             return None

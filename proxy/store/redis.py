@@ -7,7 +7,10 @@ the once-only keys it lost, and their limits start anew.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from math import ceil
 from typing import Any, TypeVar
@@ -17,14 +20,17 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from proxy.store import Hit, StoreDown, Tier
+from proxy.store.patience import patience
 from proxy.store.url import StoreUrl
 
 MICRO = 1_000_000
 SILENCE = 10  # seconds after which a replica that says nothing is no longer counted
 REPLICAS = "sidegate:replicas"
+MAX_BATCH = 100  # hits in one round trip: about a millisecond of Redis
+MAX_WAITING = 10_000
 T = TypeVar("T")
 
 
@@ -35,7 +41,7 @@ class RedisStore:
     without Redis.
     """
 
-    def __init__(self, url: StoreUrl, *, deadline: float = 0.25, max_connections: int = 50) -> None:
+    def __init__(self, url: StoreUrl, *, deadline: float = 0.2, max_connections: int = 50) -> None:
         self._deadline = deadline
         # redis-py's defaults retry for seconds, and raise when all connections are in use instead of waiting for one.
         self._redis = Redis.from_pool(
@@ -55,6 +61,9 @@ class RedisStore:
         # Script objects load themselves again into a Redis that was restarted.
         self._hit = self._redis.register_script(_lua("hit"))
         self._beat = self._redis.register_script(_lua("beat"))
+        self._waiting: deque[_Call] = deque()
+        self._has_waiting = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
 
     async def hit(self, tiers: Sequence[Tier]) -> list[Hit]:
         keys: list[str] = []
@@ -66,7 +75,7 @@ class RedisStore:
             if has_bucket:
                 keys.append(_key(tier.key, "bucket"))
             args.append(f"{tier.limit} {round(tier.window * MICRO)} {tier.burst if has_bucket else 0}")
-        answer: bytes = await self._ask(lambda: self._hit(keys, args))
+        answer = await self._send(keys, args)
         numbers = list(map(int, answer.split()))
         return [Hit(numbers[i], numbers[i + 1] / MICRO, numbers[i + 2] / MICRO) for i in range(0, len(numbers), 3)]
 
@@ -98,11 +107,59 @@ class RedisStore:
         return None
 
     async def close(self) -> None:
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait([self._sender])  # at once, since nothing in it holds a cancellation up
         await self._redis.aclose()
+
+    async def _send(self, keys: list[str], args: list[str]) -> bytes:
+        """Have the sender ask for one hit. Raises StoreDown."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise StoreDown("too many hits are waiting")
+        call = _Call(keys, args, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self._has_waiting.set()
+        if self._sender is None or self._sender.done():
+            # The one owner of this task is this object, and close() ends it.
+            self._sender = asyncio.create_task(self._send_waiting(), name="redis sender")  # noqa: TID251
+        return await call.answer  # the sender answers every call within the deadline
+
+    async def _send_waiting(self) -> None:
+        """Send what has come together while the last batch was under way: under load, many hits share a round trip."""
+        while True:
+            await self._has_waiting.wait()
+            self._has_waiting.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+                down = StoreDown("the sender ended")
+                try:
+                    for call, answer in zip(batch, await self._ask(partial(self._evaluate, batch)), strict=True):
+                        call.settle(answer)
+                except StoreDown as error:
+                    down = error
+                    batch += self._waiting  # those behind would wait for the same silence
+                    self._waiting.clear()
+                finally:
+                    for call in batch:
+                        call.settle(down)  # whoever has no answer by now
+
+    async def _evaluate(self, batch: list[_Call]) -> list[bytes | Exception]:
+        answers = await self._pipeline(batch)
+        if any(isinstance(answer, NoScriptError) for answer in answers):  # Redis was restarted; none of them counted
+            await self._redis.script_load(self._hit.script)
+            answers = await self._pipeline(batch)
+        return answers
+
+    async def _pipeline(self, batch: list[_Call]) -> list[bytes | Exception]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for call in batch:
+            pipeline.evalsha(self._hit.sha, len(call.keys), *call.keys, *call.args)
+        answers: list[bytes | Exception] = await pipeline.execute(raise_on_error=False)
+        return answers
 
     async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(self._deadline):
+            async with patience(self._deadline):
                 try:
                     return await call()
                 except RedisConnectionError:
@@ -112,6 +169,24 @@ class RedisStore:
         # OSError includes TimeoutError. RuntimeError is uvloop's for a connection that closes while it is written to.
         except (RedisError, OSError, RuntimeError) as error:
             raise StoreDown(type(error).__name__) from error
+
+
+@dataclass(slots=True)
+class _Call:
+    """One hit on its way."""
+
+    keys: list[str]
+    args: list[str]
+    answer: asyncio.Future[bytes]
+
+    def settle(self, answer: bytes | Exception) -> None:
+        if self.answer.done():  # whoever asked has left
+            return
+        if isinstance(answer, bytes):
+            self.answer.set_result(answer)
+        else:
+            error = answer if isinstance(answer, StoreDown) else StoreDown(type(answer).__name__)
+            self.answer.set_exception(error)
 
 
 def _address(url: StoreUrl) -> dict[str, Any]:  # Any: the pool takes what its connections take, untyped

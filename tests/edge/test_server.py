@@ -186,6 +186,7 @@ async def test_the_owner_sees_how_it_is() -> None:
             "version": "0.1.0",
             "environment": "development",
             "services": {"redis": "off", "upstreams": {"support": "ok"}, "breaker": {"support": "closed"}},
+            "replicas": 1,
             "sse_connections": 0,
             "ws_connections": 0,
             "active_sessions": 1,
