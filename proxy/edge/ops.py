@@ -29,7 +29,7 @@ class OpsSettings(Section):
 
 
 class OpsEdge:
-    """`replicas` tells how many share the store, `circuits` each breaker's state, `sessions` how many are active here."""
+    """`replicas`: how many share the store; `circuits`: each breaker's state; `sessions`: how many are active here."""
 
     def __init__(
         self,
