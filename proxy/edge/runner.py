@@ -218,9 +218,7 @@ class Connection(RequestHandler):
 
     def watch_head(self) -> None:
         """One timer per head that doesn't come in one piece, none per byte."""
-        if not self._intake.is_in_head:
-            return
-        if self._head_timer is None:
+        if self._intake.is_in_head and self._head_timer is None:
             self._head_timer = self._loop.call_later(self._header_timeout, self._head_is_late)
 
     def unwatch_head(self) -> None:
@@ -300,11 +298,7 @@ class Connection(RequestHandler):
         return response
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """What a handler let slip. Only what nobody expected is logged; a client that left is no error."""
         if isinstance(exc, ConnectionError | ClientGone):
