@@ -247,8 +247,12 @@ def validate(tree: Tree, into: type[T], env: Mapping[str, str], rules: Rules) ->
 
 def _report(tree: Tree, into: type[BaseModel], found: Sequence[tuple[Place, ErrorDetails]]) -> None:
     """A union says of each member why the value isn't that: what is said deepest counts, or in a member's own words."""
-    for place, detail in sorted(found, key=lambda each: each[1]["type"] != "value_error"):
-        is_echo = any(len(other) > len(place) and other[: len(place)] == place for other, _ in found)
+    best: dict[Place, ErrorDetails] = {}
+    for place, detail in found:
+        if place not in best or detail["type"] == "value_error":
+            best[place] = detail
+    for place, detail in best.items():
+        is_echo = any(len(other) > len(place) and other[: len(place)] == place for other in best)
         if not is_echo and place not in tree.reported:
             tree.report(place, _what(detail, form_at(into, tree, place), tree.get(place)))
 
