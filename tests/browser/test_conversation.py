@@ -152,7 +152,7 @@ async def test_what_is_typed_during_an_answer_waits_in_the_box(chat: Chat, stub:
     await expect(chat.text).to_have_text("You said: Second")
 
 
-async def test_every_try_has_a_key_of_its_own(chat: Chat, stub: Stub) -> None:
+async def test_every_try_that_was_answered_has_a_key_of_its_own(chat: Chat, stub: Stub) -> None:
     stub.replies = [says("one"), refuses(503, "upstream_unavailable", "Not now."), says("two")]
     await chat.ask("Hello")
     await chat.has_state("done")

@@ -259,7 +259,7 @@ async def test_a_server_that_is_gone_is_an_error_with_a_retry(chat: Chat, stub: 
     await chat.ask("Hello")
     await chat.has_state("error")
     await expect(chat.notice).to_have_text("The assistant could not be reached.")
-    assert len({line.key for line in stub.lines}) == 1
     stub.replies.clear()
     await chat.retry.click()
     await chat.has_state("done")
+    assert len({line.key for line in stub.lines}) == 1  # it may have arrived, so the retry is the same message

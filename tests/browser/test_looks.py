@@ -31,7 +31,7 @@ ANSWER = f"""Words in **bold**, and `code`.
 {"a long line of code " * 20}
 ```
 
-https://a.example/{"without-a-break" * 30}"""
+https://a.example/{"without_a_break" * 30}"""
 
 
 class Picture(TypedDict):

@@ -145,18 +145,22 @@ function newKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** Sends a message; resolves to the body of the stream. A session that has ended is replaced once. */
-async function send(message, signal) {
-  const key = newKey(); // one per try: the same key again would be refused as a duplicate
+/**
+ * Sends a message; resolves to the body of the stream. A session that has ended is replaced once.
+ * While no answer came back the key stays, so that the server can tell a message that it has already seen.
+ */
+async function send(exchange, signal) {
+  exchange.key ??= newKey();
   for (let tries = 1; ; tries += 1) {
     const token = await accessToken(signal);
-    const headers = { Accept: 'text/event-stream', Authorization: `Bearer ${token}`, 'Idempotency-Key': key };
-    const response = await post('/v1/messages', signal, { message }, headers);
+    const headers = { Accept: 'text/event-stream', Authorization: `Bearer ${token}`, 'Idempotency-Key': exchange.key };
+    const response = await post('/v1/messages', signal, { message: exchange.question }, headers);
     if (response.status === 401 && tries === 1) {
       response.body?.cancel().catch(() => {});
       store(null);
       continue;
     }
+    exchange.key = null; // a retry asks for a new answer
     if (!response.ok) throw await refusal(response);
     if (!response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
       throw new Failure('not_a_stream', 'The assistant answered in a form that this page does not read.');
@@ -195,15 +199,16 @@ const isBlank = (line) => line.trim() === '';
 const isOrdered = (line) => ITEM.exec(line)[2] !== undefined;
 const indentOf = (line) => /^\s*/.exec(line)[0].replaceAll('\t', '    ').length;
 
-function closesFence(line, opening) {
-  const [, mark] = FENCE.exec(opening);
+function closesFence(line, mark) {
   const text = line.trim();
   return text.length >= mark.length && text === mark[0].repeat(text.length);
 }
 
 function endOfFence(lines, start) {
-  const end = lines.findIndex((line, i) => i > start && closesFence(line, lines[start]));
-  return end < 0 ? lines.length : end + 1; // without an end it's still being written
+  const [, mark] = FENCE.exec(lines[start]);
+  let i = start + 1;
+  while (i < lines.length && !closesFence(lines[i], mark)) i += 1;
+  return Math.min(i + 1, lines.length); // without an end it's still being written
 }
 
 function endOfList(lines, start) {
@@ -246,7 +251,7 @@ export function blocks(text) {
 
 function codeNode(lines) {
   const [opening, ...inside] = lines;
-  if (inside.length && closesFence(inside.at(-1), opening)) inside.pop();
+  if (inside.length && closesFence(inside.at(-1), FENCE.exec(opening)[1])) inside.pop();
   const indent = indentOf(opening);
   const code = inside.map((line) => line.slice(Math.min(indent, indentOf(line)))).join('\n');
   // Long lines scroll sideways, so the keyboard must be able to get there.
@@ -337,14 +342,10 @@ function noticeScroll() {
   ui.latest.hidden = following;
 }
 
-function follow() {
+function follow(anew = false) {
+  following ||= anew;
   if (following && latest) window.scrollTo({ top: document.documentElement.scrollHeight, behavior: 'instant' });
   ui.latest.hidden = following;
-}
-
-function startFollowing() {
-  following = true;
-  follow();
 }
 
 /** A finger's tap should not bring up the on-screen keyboard unasked. */
@@ -412,7 +413,7 @@ function newExchange(question) {
   const answer = article('answer', 'Answer', text, after);
   ui.log.append(article('question', 'You', element('p', { dir: 'auto' }, question)), answer);
   const caret = element('span', { class: 'caret', 'aria-hidden': 'true' });
-  return { question, answer, text, after, caret, said: '', render: textRenderer(text), frame: 0 };
+  return { question, answer, text, after, caret, said: '', key: null, render: textRenderer(text), frame: 0 };
 }
 
 function paint(exchange) {
@@ -522,16 +523,13 @@ function failureFrom(error, reason, opened) {
   return new Failure('lost', navigator.onLine ? 'The assistant could not be reached.' : 'You are offline.');
 }
 
-function checkNotEmpty(exchange) {
-  if (!exchange.said.trim()) throw new Failure('empty', 'The answer was empty.', { state: 'done' });
-}
-
 /** Shows the events of one answer; returns at `done`, throws at everything else. */
 async function showAnswer(exchange, body, alive) {
   for await (const { name, data } of readEvents(body, alive)) {
     if (name === 'delta') addPiece(exchange, JSON.parse(data).text);
     else if (name === 'error') throw failureOf(JSON.parse(data));
-    else if (name === 'done') return checkNotEmpty(exchange);
+    else if (name === 'done' && exchange.said.trim()) return;
+    else if (name === 'done') throw new Failure('empty', 'The answer was empty.', { state: 'done' });
   }
   throw new Failure('cut', 'The answer ended too early and is incomplete.', { state: 'cut' });
 }
@@ -548,11 +546,11 @@ async function run(exchange) {
   exchange.answer.dataset.state = 'streaming';
   showWaiting(exchange);
   showRunning();
-  startFollowing();
+  follow(true);
   alive();
   let body = null;
   try {
-    body = await send(exchange.question, abort.signal);
+    body = await send(exchange, abort.signal);
     await showAnswer(exchange, body, alive);
     finish(exchange, 'done');
   } catch (error) {
@@ -593,7 +591,7 @@ function startOver() {
   ui.log.replaceChildren();
   ui.empty.hidden = false;
   showRunning();
-  startFollowing();
+  follow(true);
   focusMessage();
   announce('New conversation.');
 }
@@ -602,6 +600,7 @@ function showConnection() {
   if (ui.offline.hidden === navigator.onLine) return;
   ui.offline.hidden = navigator.onLine;
   announce(navigator.onLine ? 'You are online again.' : ui.offline.textContent);
+  follow();
 }
 
 ui.composer.addEventListener('submit', submit);
@@ -609,7 +608,7 @@ ui.message.addEventListener('input', refreshComposer);
 ui.message.addEventListener('keydown', onMessageKey);
 ui.stop.addEventListener('click', () => running?.abort.abort(STOPPED));
 ui.new.addEventListener('click', startOver);
-ui.latest.addEventListener('click', startFollowing);
+ui.latest.addEventListener('click', () => follow(true));
 ui.empty.addEventListener('click', (event) => {
   if (event.target.dataset.role !== 'suggestion') return;
   ask(event.target.textContent);
@@ -619,7 +618,7 @@ document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && !event.isComposing) running?.abort.abort(STOPPED);
 });
 window.addEventListener('scroll', noticeScroll, { passive: true });
-window.addEventListener('resize', follow);
+window.addEventListener('resize', () => follow());
 window.addEventListener('online', showConnection);
 window.addEventListener('offline', showConnection);
 refreshComposer(); // the browser may have kept what was typed before a reload
