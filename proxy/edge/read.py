@@ -15,6 +15,7 @@ from proxy.config import Section
 from proxy.edge.http1 import read_body
 from proxy.errors import BadRequest, UnsupportedMedia
 from proxy.model import Client, Credential, Message
+from proxy.wire.headers import relayable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -54,7 +55,8 @@ class Reader:
         trusted = self._is_trusted(peer)
         forwarded = headers.getall("X-Forwarded-For", ()) if trusted else ()
         scheme = headers.get("X-Forwarded-Proto", "").strip().lower() if trusted else ""
-        traceparent = headers.get("traceparent", "")
+        passing = dict(relayable(headers.items()))  # what is named in Connection ends here
+        traceparent = passing.get("traceparent", "")
         return Client(
             request_id=http[REQUEST_ID],
             ip=self._client_ip(peer, forwarded),
@@ -64,8 +66,8 @@ class Reader:
             origin=headers.get("Origin"),
             referer=headers.get("Referer"),
             fetch_site=headers.get("Sec-Fetch-Site"),
-            user_agent=headers.get("User-Agent", ""),
-            language=headers.get("Accept-Language", ""),
+            user_agent=passing.get("user-agent", ""),
+            language=passing.get("accept-language", ""),
             traceparent=traceparent if TRACEPARENT.fullmatch(traceparent) else None,
             site_name=headers.get("X-Sidegate-Site"),
             credential=self._credential(http),

@@ -86,6 +86,12 @@ def test_a_trace_goes_on_when_it_is_one(sent: str, kept: bool) -> None:
     assert (read([("traceparent", sent)]).traceparent == sent) is kept
 
 
+def test_what_is_named_in_connection_goes_no_further() -> None:
+    headers = [("User-Agent", "Mozilla"), ("Accept-Language", "de"), ("Connection", "keep-alive, User-Agent")]
+    client = read(headers)
+    assert (client.user_agent, client.language) == ("", "de")
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"1", b'{"a": NaN}', b'{"a": "\xff"}', b'{"a":"\\ud800"}'])
 def test_what_is_no_json_object_is_refused_with_a_reason(body: bytes) -> None:
     with pytest.raises(BadRequest) as refused:
