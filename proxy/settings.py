@@ -50,8 +50,12 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
 def _origin(value: str) -> str:
     if not value.isascii():
-        raise ValueError("write the host as browsers send it, in its ASCII form: https://xn--bcher-kva.example")
-    return normal_origin(value)
+        raise ValueError("not as browsers send it; write the host in ASCII: https://xn--bcher-kva.example")
+    try:
+        return normal_origin(value)
+    except ValueError:
+        text = "write scheme and host, the port if it is unusual, and nothing behind: https://shop.example"
+        raise ValueError(f"not an origin; {text}") from None
 
 
 def _one_process(value: int) -> int:

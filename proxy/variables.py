@@ -67,7 +67,7 @@ def _values(tree: Tree, env: Mapping[str, str]) -> dict[str, str]:
     """What is set, each from X or from the file that X_FILE names."""
     values = {}
     for name in sorted(VARIABLES):
-        text, file = env.get(name, "").strip(), env.get(f"{name}_FILE", "")
+        text, file = env.get(name, ""), env.get(f"{name}_FILE", "")
         if text and file:
             tree.problems.append(Problem(name, f"set twice, also by {name}_FILE; keep one of them"))
             continue
@@ -77,7 +77,7 @@ def _values(tree: Tree, env: Mapping[str, str]) -> dict[str, str]:
             tree.problems.append(Problem(f"{name}_FILE", str(error)))
         if not is_text(text):
             tree.problems.append(Problem(name, "not UTF-8 text; write it as UTF-8"))
-        elif text:
+        elif text.strip():
             values[name] = text
     return values
 
@@ -194,7 +194,7 @@ class _Variables:
 
     def _not_settings(self) -> None:
         for name in PLANNED:
-            if name in self.values and self.values[name].lower() not in OFF:
+            if name in self.values and self.values[name].strip().lower() not in OFF:
                 self.tree.problems.append(Problem(name, "not available in this version; remove it"))
         if len(self.values.get("ENCRYPTION_KEY", "x" * MIN_KEY_BYTES).encode()) < MIN_KEY_BYTES:
             text = f"shorter than {MIN_KEY_BYTES} bytes; write a random one, as `openssl rand -base64 48` makes"

@@ -188,9 +188,13 @@ def test_a_private_key_is_not_judged_as_a_shared_secret(reading: Any, refused: A
     [
         (tree(sites={"shop": {"origins": ["*"]}}), "sites.shop.origins[0]", "https://shop.example"),
         (tree(sites={"shop": {"origins": ["null"]}}), "sites.shop.origins[0]", "https://shop.example"),
-        (tree(sites={"shop": {"origins": ["https://a.example/x"]}}), "sites.shop.origins[0]", "no path"),
+        (tree(sites={"shop": {"origins": ["https://a.example/x"]}}), "sites.shop.origins[0]", "nothing behind"),
         (tree(sites={"shop": {"origins": ["https://bücher.example"]}}), "sites.shop.origins[0]", "https://xn--"),
-        (tree(sites={"shop": {"origins": ["https://a.example:99999"]}}), "sites.shop.origins[0]", "ort"),
+        (
+            tree(sites={"shop": {"origins": ["https://a.example:99999"]}}),
+            "sites.shop.origins[0]",
+            "not an origin; write",
+        ),
         (
             tree(sites={"shop": {"origins": ["https://a"], "upstream": "suport"}}),
             "sites.shop.upstream",

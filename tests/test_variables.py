@@ -181,6 +181,12 @@ def test_a_variable_that_is_set_to_nothing_is_not_set() -> None:
     assert load(None, NEEDED | dict.fromkeys(VARIABLES - NEEDED.keys(), "")) == load(None, NEEDED)
 
 
+def test_blanks_are_part_of_a_secret_and_not_of_a_number() -> None:
+    found = settings(SESSION_SECRET_KEY=f" {KEY} ", MAX_MESSAGE_LENGTH=" 500 ", SESSION_COOKIE_NAME=" ")
+    assert (found.session.key, found.content.max_chars) == (Secret(f" {KEY} "), 500)
+    assert found.session.cookie_name == "chat_session_id"
+
+
 @pytest.mark.parametrize("name", ["ENABLE_MASKING", "MASKING_LOG_ENABLED", "API_KEYS", "WHATSAPP_WEBHOOK_SECRET"])
 def test_what_is_not_built_yet_cannot_be_switched_on(name: str) -> None:
     assert problems(**{name: "true"}) == {name: "not available in this version; remove it"}
