@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from proxy.config import (
     A_SECRET,
     PREFIX,
+    ConfigError,
     Place,
     Problem,
     Secret,
@@ -230,7 +231,10 @@ class _Resolver:
 
 
 def validate(tree: Tree, into: type[T], env: Mapping[str, str], rules: Rules) -> T:
-    """The typed tree, without what could not be used; all that is wrong is in `tree.problems` afterwards."""
+    """The typed tree, without what could not be used; all that is wrong is in `tree.problems` afterwards.
+
+    Raises ConfigError where nothing is left without it.
+    """
     tree.values = _Resolver(tree, env, rules).section(into, tree.values, ())
     is_first = True
     while True:
@@ -241,8 +245,9 @@ def validate(tree: Tree, into: type[T], env: Mapping[str, str], rules: Rules) ->
         if is_first:  # later ones come from what was left out
             _report(tree, into, found)
         is_first = False
-        for place, _ in reversed(found):  # so that a list's later entries go first
-            _leave_out(tree, place)
+        left_out = [_leave_out(tree, place) for place, _ in reversed(found)]  # a list's later entries go first
+        if not any(left_out):
+            raise ConfigError(tree.problems)
 
 
 def _report(tree: Tree, into: type[BaseModel], found: Sequence[tuple[Place, ErrorDetails]]) -> None:
@@ -260,26 +265,21 @@ def _report(tree: Tree, into: type[BaseModel], found: Sequence[tuple[Place, Erro
 def _place(tree: Tree, detail: ErrorDetails) -> Place:
     """Where it is in the file: pydantic's location also names the members of unions that were tried."""
     place: Place = ()
-    loc = detail["loc"]
-    for index, part in enumerate(loc):
+    for part in detail["loc"]:
         value = tree.get(place)
-        is_missing = detail["type"] == "missing" and index == len(loc) - 1
-        if (
-            isinstance(part, int)
-            if isinstance(value, list)
-            else isinstance(value, dict) and (part in value or is_missing)
-        ):
+        is_key = isinstance(value, dict) and part in value
+        if is_key or (isinstance(value, list) and isinstance(part, int)):
             place = (*place, part)
+    if detail["type"] == "missing":
+        return (*place, detail["loc"][-1])
     if detail["type"].startswith("union_tag"):
         return (*place, detail["ctx"]["discriminator"].strip("'"))
     return place
 
 
-def _leave_out(tree: Tree, place: Place) -> None:
+def _leave_out(tree: Tree, place: Place) -> bool:
     """Remove what is there; where nothing is (it is missing), what it is missing from."""
-    for end in range(len(place), 0, -1):
-        if tree.drop(place[:end]):
-            return
+    return any(tree.drop(place[:end]) for end in range(len(place), 0, -1))
 
 
 WRONG = (
@@ -311,12 +311,10 @@ def _what(detail: ErrorDetails, form: Form | None, value: object) -> str:
     if kind.startswith("union_tag"):
         return f"{'missing' if kind.endswith('found') else 'unknown'}; write {describe(form)}"
     wrong = next((words for start, words in WRONG if kind.startswith(start)), "not possible here")
-    return (
-        f"{wrong}; write {describe(form)}"
-        + "".join(
-            f", {words} {context[name]} characters or entries"
-            for name, words in (("max_length", "at most"), ("min_length", "at least"))
-            if name in context
-        )
-        + (f", matching {context['pattern']}" if "pattern" in context else "")
-    )
+    bounds = [
+        f", {words} {context[name]} characters or entries"
+        for name, words in (("max_length", "at most"), ("min_length", "at least"))
+        if name in context
+    ]
+    matching = f", matching {context['pattern']}" if "pattern" in context else ""
+    return f"{wrong}; write {describe(form)}{''.join(bounds)}{matching}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -26,7 +26,9 @@ from proxy.loading import Rules, apply_environment, validate
 from proxy.store.url import StoreSettings
 from proxy.telemetry import AuditSettings, TelemetrySettings
 from proxy.upstream import UpstreamSettings
+from proxy.upstream.echo import EchoSettings
 from proxy.upstream.headers import HeaderAuth
+from proxy.upstream.n8n import N8nSettings
 from proxy.upstream.openai import OpenAiSettings
 from proxy.upstream.signing import SigningSettings
 from proxy.variables import apply_variables, near_misses
@@ -131,7 +133,7 @@ def load(path: Path | None, env: Mapping[str, str] | None = None) -> Loaded:
     if not tree.is_readable:
         raise ConfigError(tree.problems)
     made_up = _make_up_keys(tree)
-    written = {whole: _names(tree, whole) for whole in ("sites", "upstreams")}
+    written = {whole: _named(tree, whole) for whole in ("sites", "upstreams")}
     settings = validate(tree, Settings, env, RULES)
     settings = settings.model_copy(update={"sites": _with_upstreams(settings.sites, written["upstreams"])})
     if settings.debug and tree.get(("telemetry", "log_level")) is None:
@@ -150,9 +152,10 @@ def json_schema() -> dict[str, object]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "Sidegate"}
 
 
-def _names(tree: Tree, whole: str) -> list[str]:
+def _named(tree: Tree, whole: str) -> dict[str, object]:
+    """The sites or upstreams that were written, those with mistakes too."""
     value = tree.get((whole,))
-    return list(value) if isinstance(value, dict) else []
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def _make_up_keys(tree: Tree) -> set[Place]:
@@ -166,10 +169,11 @@ def _make_up_keys(tree: Tree) -> set[Place]:
     return made_up
 
 
-def _with_upstreams(sites: Mapping[str, SiteSettings], upstreams: list[str]) -> dict[str, SiteSettings]:
+def _with_upstreams(sites: Mapping[str, SiteSettings], upstreams: Collection[str]) -> dict[str, SiteSettings]:
     if len(upstreams) != 1:
         return dict(sites)
-    return {name: site.model_copy(update={"upstream": site.upstream or upstreams[0]}) for name, site in sites.items()}
+    (only,) = upstreams
+    return {name: site.model_copy(update={"upstream": site.upstream or only}) for name, site in sites.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +182,8 @@ class _Judge:
 
     settings: Settings
     tree: Tree
-    made_up: set[Place]
-    names: Mapping[str, list[str]]
+    made_up: Collection[Place]
+    written: Mapping[str, Mapping[str, object]]
     warnings: list[Problem]
 
     def all(self) -> None:
@@ -208,7 +212,7 @@ class _Judge:
             ("session", "key"): session.key,
             ("ops", "token"): self.settings.ops.token,
         }
-        if is_shared and any(map(_takes_token, self.settings.upstreams.values())):
+        if is_shared and self._signs():
             needed[("signing", "key")] = signing.key
             needed |= {("signing", "previous", name): key for name, key in signing.previous.items()}
         for place, secret in needed.items():
@@ -219,8 +223,15 @@ class _Judge:
         if session.key == signing.key:
             self._bad(("signing", "key"), "the same as session.key; the upstream must not be able to make sessions")
 
+    def _signs(self) -> bool:
+        """Does any upstream get a token of ours, as far as can be known of those with mistakes?"""
+        upstreams = self.written["upstreams"]
+        return not upstreams or any(
+            _takes_token(self.settings.upstreams.get(name, upstreams[name])) for name in upstreams
+        )
+
     def _names(self) -> None:
-        for whole, names in self.names.items():
+        for whole, names in self.written.items():
             if not names:
                 flat = "ALLOWED_ORIGINS" if whole == "sites" else "N8N_WEBHOOK_URL"
                 self._refuse((whole,), f"there is none; name one, or set {flat}")
@@ -230,7 +241,7 @@ class _Judge:
                     self._refuse((whole, name), text)
 
     def _upstreams(self) -> None:
-        known = self.names["upstreams"]
+        known = self.written["upstreams"]
         for name, site in self.settings.sites.items():
             place: Place = ("sites", name, "upstream")
             if not site.upstream and known:
@@ -281,11 +292,19 @@ class _Judge:
 
 
 def _takes_token(upstream: object) -> bool:
-    """Does it get a token of ours?"""
-    if isinstance(upstream, OpenAiSettings):
-        return upstream.api_key is None
-    auth = getattr(upstream, "auth", "none")
-    return auth == "jwt" or (isinstance(auth, HeaderAuth) and auth.name.lower() != "authorization")
+    """Does it get a token of ours? It is as it was written, where that could not be used."""
+    match upstream:
+        case EchoSettings() | {"kind": "echo"}:
+            return False
+        case OpenAiSettings():
+            return upstream.api_key is None
+        case N8nSettings(auth=HeaderAuth(name=name)):
+            return name.lower() != "authorization"
+        case N8nSettings():
+            return upstream.auth == "jwt"
+        case {"auth": _} | {"api_key": _}:
+            return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

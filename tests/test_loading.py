@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, Field, model_validator
 
-from proxy.config import Problem, Secret, Section, Tree, parse_yaml
+from proxy.config import ConfigError, Problem, Secret, Section, Tree, parse_yaml
 from proxy.forms import describe, field_form
 from proxy.loading import Rules, apply_environment, validate
 
@@ -425,6 +425,16 @@ def test_the_process_environment_is_not_read() -> None:
         assert good().inner.count == 1
     finally:
         del os.environ["SIDEGATE__INNER__COUNT"]
+
+
+def test_a_tree_that_nothing_can_be_made_of_is_an_error() -> None:
+    class Needy(Section):
+        name: str
+
+    with pytest.raises(ConfigError, match=r"^name: missing; write text$"):
+        validate(Tree(), Needy, {}, RULES)
+    with pytest.raises(ConfigError, match=r"^name: not text"):
+        validate(Tree({"name": 5}), Needy, {}, RULES)
 
 
 def test_a_problem_is_told_once_whatever_pydantic_says_of_it_later() -> None:

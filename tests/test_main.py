@@ -78,7 +78,7 @@ def test_seven_mistakes_in_one_file_are_seven_lines(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert [line.partition(": ")[0] for line in result.stdout.splitlines()] == [
         *("SIDEGATE__LISTN__PORT", "debgu", "session.key", "environment", "session.lifetime"),
-        *("upstreams.support.url", "sites.shop.origins[0]", "sites.shop.upstream"),
+        *("upstreams.support.url", "sites.shop.origins[0]", "signing.key", "sites.shop.upstream"),
     ]
     assert all("; " in line for line in result.stdout.splitlines())
     assert "hunter2" not in result.output

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic_core import PydanticUndefined
 
-from proxy.config import ConfigError, Problem, Secret, parse_yaml
+from proxy.config import A_SECRET, ConfigError, Problem, Secret, parse_yaml
 from proxy.forms import Form, describe, field_form, forms, inside, is_section, items_of, values_of
 from proxy.guard.limits import DEFAULT_LIMITS
 from proxy.guard.shape import ContentSettings
-from proxy.settings import RULES, Loaded, Settings, is_loopback, json_schema, load
+from proxy.settings import MAKE_KEY, RULES, Loaded, Settings, is_loopback, json_schema, load
 from proxy.starter import starter
 from proxy.variables import VARIABLES
 
@@ -78,7 +78,9 @@ def test_nothing_at_all_is_told_what_to_write() -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, {})
     assert {problem.path: problem.text for problem in caught.value.problems} == {
-        "session.key": "missing; write {file: PATH} or {env: NAME}, with what `openssl rand -base64 48` prints in it",
+        **dict.fromkeys(
+            ("session.key", "signing.key"), f"missing; write {A_SECRET}, with what {MAKE_KEY} prints in it"
+        ),
         "sites": "there is none; name one, or set ALLOWED_ORIGINS",
         "upstreams": "there is none; name one, or set N8N_WEBHOOK_URL",
     }
@@ -163,17 +165,25 @@ def test_keys_that_are_missing_in_development_are_made_up_at_each_start(reading:
         ({"kind": "openai", "url": "http://n", "model": "m"}, True),
         ({"kind": "openai", "url": "http://n", "model": "m", "api_key": {"env": "V"}}, False),
         ({"kind": "echo"}, False),
+        ({"kind": "n8n"}, True),
+        ({"kind": "n8n", "auth": "none"}, False),
+        ({"kind": "openai", "api_key": {"env": "V"}}, False),
+        ({"kind": "echo", "delay": "x"}, False),
+        ("support", True),
     ],
 )
 def test_a_signing_key_is_needed_where_an_upstream_gets_our_token(
-    reading: Any, refused: Any, upstream: dict[str, Any], needs_key: bool
+    refused: Any, upstream: object, needs_key: bool
 ) -> None:
     env = {"SESSION_SECRET_KEY": KEY, "V": "value"}
-    sections = tree(upstreams={"support": upstream})
-    if needs_key:
-        assert refused(sections, env).keys() == {"signing.key"}
-    else:
-        assert isinstance(reading(sections, env).settings.signing.key, Secret)
+    found = refused(tree(upstreams={"support": upstream}, workers=2), env)
+    assert ("signing.key" in found) is needs_key
+
+
+def test_without_need_a_signing_key_is_made_up(reading: Any) -> None:
+    loaded = reading(tree(upstreams={"echo": {"kind": "echo"}}), {"SESSION_SECRET_KEY": KEY})
+    assert len(loaded.settings.signing.key.reveal()) >= 32
+    assert loaded.warnings == ()
 
 
 def test_a_private_key_is_not_judged_as_a_shared_secret(reading: Any, refused: Any) -> None:
