@@ -98,7 +98,7 @@ class N8n:
         nodes = [node for workflow in workflows for node in workflow["nodes"]]
         self._paths = [node["parameters"]["path"] for node in nodes if node["type"] == BASE + "webhook"]
 
-    def start(self, timeout: float = 90) -> None:
+    def start(self, timeout: float = 180) -> None:
         """Start, and return when every webhook is registered; `timeout` in seconds."""
         deadline = time.monotonic() + timeout
         with self.log.open("ab") as log:
@@ -158,7 +158,7 @@ class N8n:
 
     def _command(self, *words: str) -> None:
         done = subprocess.run(
-            [NODE, N8N, *words], env=self._environment(), capture_output=True, text=True, timeout=180, check=False
+            [NODE, N8N, *words], env=self._environment(), capture_output=True, text=True, timeout=300, check=False
         )
         if done.returncode:
             raise RuntimeError(f"n8n {words[0]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -52,6 +52,11 @@ class Answer:
         return "".join(event.data["text"] for event in self.events if event.name == "delta")
 
     @property
+    def told(self) -> dict[str, Any]:
+        """The last event, or the plain refusal: what a failed request ends with."""
+        return self.events[-1].data if self.events else self.problem
+
+    @property
     def problem(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.raw)
         return found
@@ -93,6 +98,15 @@ class Sidegate:
         self.log = log
         self.pid = pid
 
+    async def until_circuit(self, state: str) -> None:
+        """Wait until its ops listener reports the circuit in this state."""
+        async with asyncio.timeout(60), aiohttp.ClientSession() as http:
+            while True:
+                async with http.get(f"{self.ops_url}/health") as response:
+                    if (await response.json())["services"]["breaker"]["default"] == state:
+                        return
+                await asyncio.sleep(0.05)
+
     @asynccontextmanager
     async def browser(self) -> AsyncIterator[Browser]:
         timeout = aiohttp.ClientTimeout(total=60)
@@ -111,7 +125,7 @@ async def sidegate(webhook: str, folder: Path, **settings: str) -> AsyncIterator
         "PATH": os.environ["PATH"],
         "N8N_WEBHOOK_URL": webhook,
         "JWT_SECRET_KEY": SECRET,
-        "SESSION_SECRET_KEY": "the-tests-own-session-secret-of-over-32-bytes",
+        "SESSION_SECRET_KEY": "b7Rk1Wz5Xq9Tn3Vy6Mh0Pc8Lg2Fd4JsU",
         "ALLOWED_ORIGINS": ORIGIN,
         "ENVIRONMENT": "production",
         "SIDEGATE__LISTEN__HOST": "127.0.0.1",
@@ -139,7 +153,7 @@ async def sidegate(webhook: str, folder: Path, **settings: str) -> AsyncIterator
 
 
 async def until_healthy(process: asyncio.subprocess.Process, url: str, log: Path) -> None:
-    async with asyncio.timeout(30), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(90), aiohttp.ClientSession() as http:
         while True:
             if process.returncode is not None:
                 said = await asyncio.to_thread(log.read_text)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.n8n.n8n import BASE, LANGCHAIN, Json
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "docs/n8n-integration/chat-workflow.json"
-SECRET = "the-tests-own-jwt-secret-of-more-than-32-bytes"
+SECRET = "kV8x2QmZr6wYtB0nLp4cHs9dJf3gEu7a"  # made for these tests
 JWT = {"jwtAuth": {"id": "jwt", "name": "Sidegate"}}
 MODEL = {"openAiApi": {"id": "model", "name": "Scripted model"}}
 
