@@ -30,7 +30,7 @@ Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 class Timeouts(Section):
     """Seconds. n8n says something every 30 s, so `idle` has to be above that."""
 
-    connect: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 5.0  # a second try included
+    connect: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 5.0  # for each of two tries
     first_byte: Seconds = 120.0  # from the start until the answer begins
     idle: Seconds = 60.0  # between two reads, once it has begun
     total: Seconds = 900.0
@@ -95,6 +95,26 @@ class Reply:
         self._timer: asyncio.TimerHandle | None = None
         self._is_waiting = False
         self._phase = ""
+        self._closed = self._watch()
+
+    def _watch(self) -> asyncio.Future[None] | None:
+        """Notice the connection's end: of chunks that make no sense, aiohttp doesn't tell the reader (3.14)."""
+        connection = self._response.connection
+        if connection is None:  # given back: the body is here
+            return None
+        closed = connection.protocol.closed if connection.protocol is not None else None
+        if closed is None:
+            self._lose()  # it ended already
+        else:
+            # The connection is used again and again; one callback that takes its exception stays, ours go.
+            closed.remove_done_callback(_take_exception)
+            closed.add_done_callback(_take_exception)
+            closed.add_done_callback(self._lose)
+        return closed
+
+    def _lose(self, _: asyncio.Future[None] | None = None) -> None:
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(UpstreamError("the response broke off: it can't be read"))
 
     @property
     def status(self) -> int:
@@ -152,7 +172,13 @@ class Reply:
     def close(self) -> None:
         """End the connection, unless the response was read to its end."""
         self._stop_timer()
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._lose)
         self._response.close()
+
+
+def _take_exception(closed: asyncio.Future[None]) -> None:
+    _ = closed.cancelled() or closed.exception()
 
 
 @asynccontextmanager
@@ -185,13 +211,13 @@ async def _post(
     try:
         async with asyncio.timeout(limit):
             try:
-                return await _post_once(pool, settings, body, headers, timeouts.connect)
+                return await _post_once(pool, settings, body, headers)
             except aiohttp.ClientConnectorError as error:
                 # Nothing was sent yet: a workflow that had been started would run, and cost, twice.
                 if isinstance(error, aiohttp.ClientSSLError):
                     raise
-                await asyncio.sleep(min(_RETRY_PAUSE, timeouts.connect / 4))
-                return await _post_once(pool, settings, body, headers, timeouts.connect / 2)
+                await asyncio.sleep(_RETRY_PAUSE)
+                return await _post_once(pool, settings, body, headers)
     except aiohttp.ConnectionTimeoutError as error:
         raise UpstreamTimeout("timeout: connect") from error
     except TimeoutError as error:
@@ -201,9 +227,9 @@ async def _post(
 
 
 async def _post_once(
-    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str], connect: float
+    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str]
 ) -> aiohttp.ClientResponse:
-    timeout = aiohttp.ClientTimeout(total=None, connect=connect)
+    timeout = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect)
     return await pool.post(settings.url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
 
 

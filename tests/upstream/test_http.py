@@ -9,12 +9,14 @@ from contextlib import suppress
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from proxy.errors import UpstreamError, UpstreamTimeout
 from proxy.model import Upstream
 from proxy.upstream import build
-from proxy.upstream.http import Timeouts, open_pool
+from proxy.upstream.http import Reply, Timeouts, open_pool
 from proxy.upstream.n8n import N8n
 from tests.clients import request
 from tests.upstream.script import (
@@ -102,6 +104,53 @@ async def test_an_upstream_that_misbehaves_is_an_upstream_error(script: Script, 
     assert text is None or got == text
     assert server.connections == 1
     assert not any(word in error.detail for word in ("hello", "garbage", "one", "X-", "http:"))
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.0 200 OK\r\n",
+            b"HTTP/2.0 200\r\n",
+            b"HTTP/1.1 304 X\r\n",
+            b"HTTP/1.1 999 X\r\n",
+        ),
+        *(b"Content-Length: 5\r\n", b"Content-Length: 99999999999999999999\r\n", b"Transfer-Encoding: chunked\r\n"),
+        *(
+            b"Transfer-Encoding: x\r\n",
+            b"Connection: upgrade\r\nUpgrade: websocket\r\n",
+            b"Set-Cookie: \xff=;;=\x01\r\n",
+        ),
+        *(
+            b"Content-Type: \xff/;;charset=x\r\n",
+            b"Content-Encoding: \xff\r\n",
+            b": none\r\n",
+            b" folded\r\n",
+            b"\r\n",
+            b"\n",
+        ),
+        *(
+            b"5\r\nhello\r\n",
+            b"5;ext=\xff\r\nhello\r\n",
+            b"-5\r\n",
+            b"f" * 20 + b"\r\n",
+            b"0\r\n\r\n",
+            b"0\r\nTrailer: x\r\n\r\n",
+        ),
+        *(ITEM, b'{"output":"y"}', b"\xff" * 100, b"x" * 70_000, b"\0"),
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.booleans(), st.lists(FRAGMENTS, max_size=7))
+def test_any_bytes_are_text_or_an_upstream_error(has_head: bool, fragments: list[bytes]) -> None:
+    async def run() -> UpstreamError | None:
+        async with serving(says(*([CHUNKED] if has_head else []), *fragments)) as server:
+            return (await ask(n8n(server.url)))[1]
+
+    error = asyncio.run(run())
+    assert error is None or error.code == "upstream_error"
 
 
 async def test_an_interim_response_is_not_the_response() -> None:
@@ -338,6 +387,49 @@ async def test_an_error_in_the_stream_ends_the_connection_at_once() -> None:
     assert text == "one "
     assert error is not None
     assert error.detail == "n8n reported an error in the workflow"
+
+
+@pytest.mark.parametrize("garbage", [b"not a size\r\n", b"-5\r\nhello\r\n", b"5\r\nhello, world", b"f" * 24 + b"\r\n"])
+async def test_chunks_that_make_no_sense_are_noticed_at_once(garbage: bytes) -> None:
+    go_on = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.send(CHUNKED + chunk(ITEM))
+        await go_on.wait()
+        await connection.send(garbage)
+        await connection.gone()
+
+    async def read(upstream: Upstream) -> None:
+        async with asyncio.timeout(DEADLINE), upstream.open(request(), b"{}", "token") as pieces:
+            async for _ in pieces:
+                go_on.set()
+
+    async with serving(script) as server, build(n8n(server.url), owned) as upstream:
+        with pytest.raises(UpstreamError, match=r"^the response broke off"):
+            await read(upstream)
+
+
+async def test_a_connection_that_was_lost_before_anybody_read_is_noticed() -> None:
+    go_on = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.send(CHUNKED)
+        await go_on.wait()
+        await connection.send(b"not a size\r\n")
+
+    async with serving(script) as server, asyncio.timeout(DEADLINE), open_pool(n8n(server.url)) as pool:
+        response = await pool.post(server.url, data=b"{}")
+        go_on.set()
+        assert response.connection is not None
+        assert response.connection.protocol is not None
+        while response.connection.protocol.is_connected():  # noqa: ASYNC110 - it has no event before it is read
+            await asyncio.sleep(0)
+        for _ in range(3):  # until the loop has told the protocol
+            await asyncio.sleep(0)
+        reply = Reply(response, Timeouts(), asyncio.get_running_loop().time())
+        with pytest.raises(UpstreamError):
+            await reply.read(has_begun=True)
+        reply.close()
 
 
 async def test_who_stops_reading_ends_the_connection() -> None:
