@@ -32,7 +32,7 @@ from proxy.upstream.n8n import N8nSettings
 from proxy.upstream.openai import OpenAiSettings
 from proxy.upstream.signing import SigningSettings
 from proxy.variables import apply_variables, near_misses
-from proxy.weak import weakness
+from proxy.weak import suspicion, weakness
 
 RULES = Rules(
     plain=("store.url",),
@@ -220,8 +220,10 @@ class _Judge:
                 self._bad(place, f"missing; write {A_SECRET}, with what {MAKE_KEY} prints in it")
             elif secret is not None and (fault := weakness(secret.reveal())):
                 self._bad(place, f"{fault}; use what {MAKE_KEY} prints")
+            elif secret is not None and (doubt := suspicion(secret.reveal())):
+                self._warn(place, f"{doubt}; use what {MAKE_KEY} prints")
         if session.key == signing.key:
-            self._bad(("signing", "key"), "the same as session.key; the upstream must not be able to make sessions")
+            self._warn(("signing", "key"), "the same as session.key: whoever runs the upstream could make sessions")
 
     def _signs(self) -> bool:
         """Does any upstream get a token of ours, as far as can be known of those with mistakes?"""
@@ -278,7 +280,7 @@ class _Judge:
         if listen.port and listen.port == ops.port:
             self._refuse(("ops", "port"), "the same as listen.port; write another one, such as 9090")
         if ops.token is None and not is_loopback(ops.host):
-            self._bad(("ops", "token"), f"missing, while ops.host can be reached from outside; write {A_SECRET}")
+            self._warn(("ops", "token"), f"missing, while ops.host can be reached from outside; write {A_SECRET}")
         for index, host in enumerate(listen.allowed_hosts):
             if "*" in host:
                 text = "wildcards are not possible; write whole names, or leave the list empty to serve every host"

@@ -22,16 +22,27 @@ _EXAMPLE = re.compile(
 )
 
 
+# What is in the examples that people copy, and forget to replace.
+_PLACEHOLDER = re.compile(r"(change|replace)[-_ ]?(me|this|it)|your[-_ ]?(\w+[-_ ])*secret", re.IGNORECASE)
+
+
 def weakness(secret: str) -> str | None:
-    """What is wrong with it, or None. Never repeats any of it."""
+    """Why nobody should trust it, or None. Never repeats any of it."""
     if len(secret.encode()) < MIN_BYTES:
         return f"shorter than {MIN_BYTES} bytes"
+    if _PLACEHOLDER.search(secret):
+        return "an example that was never replaced"
+    return None
+
+
+def suspicion(secret: str) -> str | None:
+    """Why it may be guessed although it is long enough, or None. Never repeats any of it."""
     if len(set(secret)) < MIN_DIFFERENT:
         return "made of too few different characters"
     if _is_pattern(secret):
         return "a pattern"
     if _is_example(secret):
-        return "an example that was never replaced"
+        return "made of words as examples are"
     return None
 
 

@@ -37,7 +37,10 @@ class ListenSettings(Section):
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
-            ipaddress.ip_network(network)
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; write an address or a network, such as 10.0.0.0/8") from None
         return value
 
 
