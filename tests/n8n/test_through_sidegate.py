@@ -241,3 +241,19 @@ async def closes(server: Sidegate, tap: Tap, llm: FakeLlm) -> None:
     assert [answer.status for answer in after] == [200] * 3
     assert [answer.text for answer in after] == ["".join(Plan().tokens)] * 3
     assert tap.requests - before == PROBES + 3
+
+
+async def test_n8n_s_start_up_page_is_no_answer(n8n: N8n, llm: FakeLlm, tmp_path: Path) -> None:
+    """For a moment after its port opens n8n says 200 and "n8n is starting up. Please wait" to everything, then 404."""
+    await asyncio.to_thread(n8n.stop)
+    async with (
+        Tap(n8n.port, waits_for_target=True) as tap,
+        sidegate(tap.webhook("sidegate-chat"), tmp_path) as server,
+        server.browser() as browser,
+        asyncio.TaskGroup() as group,
+    ):
+        asking = group.create_task(browser.ask("Hello there"))
+        await asyncio.to_thread(n8n.start)
+        answer = await asking
+    assert answer.told["code"] == "upstream_error"
+    assert b"starting" not in answer.raw
