@@ -16,6 +16,8 @@ from proxy.wire.text import Halves, Utf8, answer_text, find_text, json_text, loa
 
 _LEADING = re.compile(rb"\A(?:\s|\xef\xbb\xbf)+")  # blanks, byte order marks
 _MARK_BYTES = 3
+# What n8n says, with status 200, to every request between opening its port and being there.
+_STARTING = b"n8n is starting up."
 _KINDS = frozenset(("begin", "item", "end", "error", "keepalive"))
 _MEANT_AS_JSON = re.compile(r'[\[{\s]*\{\s*"')
 
@@ -67,11 +69,15 @@ class WebhookAnswer:
             return ""
         if self._parts[0][:1] in b"{[" and b"\n" not in data and self._size <= self._max_bytes:
             return ""
+        if self._size < len(_STARTING) and _STARTING.startswith(b"".join(self._parts)):
+            return ""
         return self._choose()
 
     def _choose(self) -> str:
         data = b"".join(self._parts)
         self._parts.clear()
+        if data.startswith(_STARTING):
+            raise UpstreamError("n8n is still starting")
         if data[:1] not in b"{[":
             self._mode = _Text(self._max_bytes)
         elif _is_event(data.partition(b"\n")[0]):

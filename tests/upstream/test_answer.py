@@ -236,3 +236,16 @@ def test_an_answer_has_begun_with_its_first_content_or_sign_of_life(data: bytes,
 def test_the_contents_of_one_read_are_one_piece() -> None:
     decoder = WebhookAnswer(MAX)
     assert decoder.feed(run("a", "b")) == "ab"
+
+
+@settings(deadline=None)
+@given(PLACES)
+def test_the_page_n8n_serves_while_it_starts_is_no_answer(places: list[int]) -> None:
+    assert answer(b"n8n is starting up. Please wait", places) == ("", "n8n is still starting")
+
+
+@settings(deadline=None)
+@given(PLACES)
+def test_a_text_that_only_begins_like_it_is_an_answer(places: list[int]) -> None:
+    assert answer(b"n8n is starting your order", places) == ("n8n is starting your order", None)
+    assert answer(b"n8n is", places) == ("n8n is", None)
