@@ -8,6 +8,7 @@
 #   SITE     its name, sent as X-Sidegate-Site (default: none)
 #   HOSTS=1  listen.allowed_hosts is set, so foreign Host headers must be refused
 #   STRICT=1 it is in production: HSTS, and no session without a browser's headers
+#   VIA      HOST:PORT to connect to instead of the one that URL's name leads to
 #   LIMIT    how many session requests may pass before one must be refused (default 70); 0 leaves this check out
 set -uo pipefail # no -e: a check that fails is counted
 
@@ -29,6 +30,8 @@ esac
 work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 : >"$work/all"
+via=()
+[[ -z ${VIA:-} ]] || via=(--connect-to "::$VIA")
 site=()
 [[ -z ${SITE:-} ]] || site=(-H "X-Sidegate-Site: $SITE")
 passed=0
@@ -52,7 +55,7 @@ ask() {
     rm -f -- "$work/head" "$work/body"
     STATUS=$(curl -q --silent --http1.1 --globoff --path-as-is --max-time 10 --noproxy 127.0.0.1,localhost,::1 \
         --request "$method" --user-agent "$AGENT" --dump-header "$work/head" --output "$work/body" \
-        --write-out '%{http_code}' "${site[@]}" "$@" "$URL$path")
+        --write-out '%{http_code}' "${via[@]}" "${site[@]}" "$@" "$URL$path")
     [[ -e $work/head ]] || : >"$work/head"
     [[ -e $work/body ]] || : >"$work/body"
     cat "$work/head" "$work/body" >>"$work/all"
