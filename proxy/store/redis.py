@@ -37,8 +37,8 @@ T = TypeVar("T")
 class RedisStore:
     """One standalone Redis or Valkey. Time is the server's, so replicas need not agree on it.
 
-    No operation takes longer than `deadline` seconds; the rest of the 300 ms that a decision may take is for deciding
-    without Redis.
+    No operation takes longer than `deadline` seconds and a quarter of it; the rest of the 300 ms that a decision may
+    take is for deciding without Redis.
     """
 
     def __init__(self, url: StoreUrl, *, deadline: float = 0.2, max_connections: int = 50) -> None:
@@ -116,32 +116,42 @@ class RedisStore:
         """Have the sender ask for one hit. Raises StoreDown."""
         if len(self._waiting) >= MAX_WAITING:
             raise StoreDown("too many hits are waiting")
-        call = _Call(keys, args, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        call = _Call(keys, args, loop.time(), loop.create_future())
         self._waiting.append(call)
         self._has_waiting.set()
         if self._sender is None or self._sender.done():
             # The one owner of this task is this object, and close() ends it.
             self._sender = asyncio.create_task(self._send_waiting(), name="redis sender")  # noqa: TID251
-        return await call.answer  # the sender answers every call within the deadline
+        return await call.answer  # the sender answers every call, within the deadline and a quarter
 
     async def _send_waiting(self) -> None:
         """Send what has come together while the last batch was under way: under load, many hits share a round trip."""
-        while True:
-            await self._has_waiting.wait()
-            self._has_waiting.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
-                down = StoreDown("the sender ended")
-                try:
-                    for call, answer in zip(batch, await self._ask(partial(self._evaluate, batch)), strict=True):
+        batch: list[_Call] = []
+        try:
+            while True:
+                await self._has_waiting.wait()
+                self._has_waiting.clear()
+                while self._waiting:
+                    batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+                    try:
+                        answers = await self._ask(partial(self._evaluate, batch), self._left(batch[0]))
+                    except StoreDown as error:
+                        self._settle(batch, error)  # with those behind, who would wait for the same silence
+                        continue
+                    for call, answer in zip(batch, answers, strict=True):
                         call.settle(answer)
-                except StoreDown as error:
-                    down = error
-                    batch += self._waiting  # those behind would wait for the same silence
-                    self._waiting.clear()
-                finally:
-                    for call in batch:
-                        call.settle(down)  # whoever has no answer by now
+        finally:
+            self._settle(batch, StoreDown("the sender ended"))
+
+    def _left(self, oldest: _Call) -> float:
+        """What waiting behind another batch has left of the deadline, but enough for a Redis that is well."""
+        return max(self._deadline / 4, self._deadline - (asyncio.get_running_loop().time() - oldest.since))
+
+    def _settle(self, batch: list[_Call], down: StoreDown) -> None:
+        for call in (*batch, *self._waiting):
+            call.settle(down)
+        self._waiting.clear()
 
     async def _evaluate(self, batch: list[_Call]) -> list[bytes | Exception]:
         answers = await self._pipeline(batch)
@@ -157,9 +167,9 @@ class RedisStore:
         answers: list[bytes | Exception] = await pipeline.execute(raise_on_error=False)
         return answers
 
-    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, call: Callable[[], Awaitable[T]], deadline: float | None = None) -> T:
         try:
-            async with patience(self._deadline):
+            async with patience(self._deadline if deadline is None else deadline):
                 try:
                     return await call()
                 except RedisConnectionError:
@@ -177,6 +187,7 @@ class _Call:
 
     keys: list[str]
     args: list[str]
+    since: float  # by the loop's clock
     answer: asyncio.Future[bytes]
 
     def settle(self, answer: bytes | Exception) -> None:

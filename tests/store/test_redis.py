@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from proxy.store import StoreDown, Tier
-from proxy.store.redis import RedisStore
+from proxy.store.redis import MAX_BATCH, RedisStore
 from proxy.store.url import parse_url
 from tests.servers import RedisServer, free_port
 
@@ -127,13 +127,39 @@ async def test_a_login_is_needed_and_used_and_never_told(store: RedisStore, stil
 
 async def test_no_answer_within_the_deadline_is_store_down() -> None:
     with RedisServer() as server:
+        server.pause()  # connections are still accepted, by the kernel
         async with opened(server.url, deadline=0.05) as store:
-            await store.beat("r1")
-            server.pause()
             for call in (store.hit(TIERS), store.add("a", 5), store.has("a"), store.beat("r1"), store.leave("r1")):
                 with pytest.raises(StoreDown, match="TimeoutError"):
                     await call
-            server.resume()
+
+
+async def test_closing_leaves_nobody_waiting() -> None:
+    with RedisServer() as server:
+        server.pause()
+        store = RedisStore(parse_url(server.url), deadline=30)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            # More than one batch, so that some are under way and some wait behind them.
+            hits = [group.create_task(refused(store)) for _ in range(MAX_BATCH + 5)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await store.close()
+        assert {hit.result() for hit in hits} == {"the sender ended"}
+
+
+async def test_more_hits_than_may_wait_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.store.redis.MAX_WAITING", 3)
+    with RedisServer() as server:
+        server.pause()
+        async with opened(server.url, deadline=0.05) as store:
+            reasons = await asyncio.gather(*[refused(store) for _ in range(5)])
+    assert reasons == ["TimeoutError"] * 3 + ["too many hits are waiting"] * 2
+
+
+async def refused(store: RedisStore) -> str:
+    with pytest.raises(StoreDown) as caught:
+        await store.hit(TIERS)
+    return str(caught.value)
 
 
 async def test_a_restart_costs_no_decision() -> None:

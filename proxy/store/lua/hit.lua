@@ -32,9 +32,10 @@ local function live_hits(log, window)
 end
 
 -- When the bucket will be full again (GCRA's theoretical arrival time), at least now.
-local function full_at(bucket, window)
-  local stored = tonumber(redis.call('GET', bucket) or now)
-  if stored < now or stored > now + window then return now end
+local function full_at(tier)
+  local stored = tonumber(redis.call('GET', tier.bucket) or now)
+  local latest = now + tier.burst * tier.interval + tier.window -- anything later was stored before a clock was set back
+  if stored < now or stored > latest then return now end
   return stored
 end
 
@@ -52,7 +53,7 @@ for _, numbers in ipairs(ARGV) do
     key = key + 1
     tier.bucket = KEYS[key]
     tier.interval = math.max(1, math.floor(tier.window / tier.limit))
-    tier.full_at = full_at(tier.bucket, tier.window)
+    tier.full_at = full_at(tier)
     tier.wait = math.max(tier.wait, tier.full_at + tier.interval - tier.burst * tier.interval - now)
   end
   passes = passes and tier.wait == 0
