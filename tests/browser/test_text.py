@@ -145,6 +145,22 @@ async def test_an_answer_in_pieces_ends_up_like_the_whole_of_it(bench: Chat, tex
     assert await bench.page.evaluate(RENDER, cut(text, places)) == await bench.page.evaluate(RENDER, [text])
 
 
+async def test_a_finished_paragraph_is_left_alone_while_the_next_one_grows(bench: Chat) -> None:
+    """What a reader has selected stays selected."""
+    same = await bench.page.evaluate(
+        """async () => {
+          const { textRenderer } = await import('/page/page.js');
+          const target = document.createElement('div');
+          const render = textRenderer(target);
+          render('one\\n\\ntw');
+          const first = target.firstChild;
+          render('one\\n\\ntwo');
+          return [first === target.firstChild, target.textContent];
+        }"""
+    )
+    assert same == [True, "onetwo"]
+
+
 @given(text=scraps)
 @settings(max_examples=250, deadline=None)
 async def test_an_answer_makes_only_harmless_nodes_and_loses_no_words(bench: Chat, text: str) -> None:
