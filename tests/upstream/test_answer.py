@@ -211,6 +211,28 @@ def test_an_answer_over_the_bound_is_an_error(data: bytes) -> None:
     assert len(text) <= MAX + 1000
 
 
+@pytest.mark.parametrize("start", [b'{"output":"', b"{\n", b"text", stream(line("item", "a"))])
+def test_over_the_bound_nothing_more_is_read(start: bytes) -> None:
+    decoder = WebhookAnswer(MAX)
+    decoder.feed(start)
+    for _ in range(3 * MAX):
+        if decoder.is_over:
+            break
+        decoder.feed(line("item", "xxxx") + b"\n" if start.startswith(b'{"type"') else b"xxxx")
+    else:
+        pytest.fail("endless")
+
+
+def test_the_first_of_two_errors_in_one_read_is_told() -> None:
+    data = stream(line("item", "x" * (MAX + 1)), b"null")
+    assert answer(data) == ("x" * (MAX + 1), "a line of the stream is not an object")
+
+
+def test_a_stream_may_begin_with_an_event_of_a_later_n8n() -> None:
+    decoder = WebhookAnswer(MAX)
+    assert decoder.feed(stream(line("some-day", metadata=META), line("item", "a"))) == "a"
+
+
 def test_an_endless_line_of_a_stream_is_an_error() -> None:
     text, error = answer(stream(line("item", "a")) + b'{"type":"item","content":"' + b"x" * 2**20, [20_000])
     assert (text, error) == ("a", "a line over 1048576 bytes")

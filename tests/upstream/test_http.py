@@ -159,6 +159,16 @@ async def test_an_interim_response_is_not_the_response() -> None:
         assert await ask(n8n(server.url)) == ("hello", None)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int) -> None:
+    head = b"HTTP/1.1 %d X\r\nLocation: /elsewhere\r\n" % status
+    async with serving(says(plain(b"", head)), requests=2) as server:
+        _, error = await ask(n8n(server.url))
+    assert error is not None
+    assert error.detail == f"status {status}"
+    assert len(server.heard) == 1
+
+
 async def test_no_connection_is_an_upstream_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
@@ -356,6 +366,27 @@ async def test_an_answer_may_pause_and_go_on_but_neither_for_ever(
             await read(upstream)
         drip.stop()
     assert got == count
+
+
+async def test_once_an_answer_has_begun_the_first_bytes_deadline_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, go_on = LoopClock(monkeypatch), asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.send(CHUNKED)
+        await go_on.wait()
+        await connection.send(chunk(ITEM))
+        await connection.gone()
+
+    async def read(upstream: Upstream) -> None:
+        async with upstream.open(request(), b"{}", "token") as pieces:
+            asyncio.get_running_loop().call_soon(go_on.set)  # while the first piece is waited for
+            assert await anext(pieces) == "one "
+            clock.advance_soon(61)
+            await anext(pieces)
+
+    async with serving(script) as server, build(n8n(server.url, timeouts=Timeouts(first_byte=800)), owned) as upstream:
+        with pytest.raises(UpstreamTimeout, match=r"^timeout: idle$"):
+            await read(upstream)
 
 
 async def test_a_slow_client_is_not_a_slow_upstream(monkeypatch: pytest.MonkeyPatch) -> None:

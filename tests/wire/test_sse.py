@@ -56,6 +56,16 @@ def test_any_cutting_and_any_line_end_gives_the_events_that_were_written(
     ]
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([b"\r", b"\n", b"data: a", b"event", b":", b"\xef\xbb\xbf"])).map(b"".join),
+    st.lists(st.integers(0)),
+)
+def test_any_cutting_of_any_line_ends_gives_the_same_events(data: bytes, places: list[int]) -> None:
+    assert read(data, places) == read(data)
+    assert read(data, list(range(len(data)))) == read(data)
+
+
 @pytest.mark.parametrize(
     ("data", "events"),
     [
