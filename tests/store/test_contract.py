@@ -168,12 +168,14 @@ async def test_an_unused_tier_is_whole_and_resets_with_its_first_hit(backend: Ba
 
 
 async def test_a_hit_leaves_exactly_when_its_window_is_over(backend: Backend) -> None:
-    tier = Tier("a", 1, 10)
+    tier = Tier("a", 2, 10)
     await backend.store.hit([tier])
-    backend.advance(9.999999)
-    assert (await backend.store.hit([tier]))[0].retry_after == pytest.approx(0.000001)
+    backend.advance(5)
+    await backend.store.hit([tier])
+    backend.advance(4.999999)
+    assert await backend.store.hit([tier]) == [Hit(remaining=0, reset=0.000001, retry_after=0.000001)]
     backend.advance(0.000001)
-    assert (await backend.store.hit([tier]))[0].retry_after == 0
+    assert await backend.store.hit([tier]) == [Hit(remaining=0, reset=5, retry_after=0)]
 
 
 async def test_a_tier_that_would_let_the_hit_pass_is_left_as_it_was(backend: Backend) -> None:

@@ -24,8 +24,8 @@ async def test_no_more_keys_are_kept_than_allowed(clock: Clock) -> None:
 
 async def test_the_key_counted_longest_ago_is_forgotten_first(clock: Clock) -> None:
     store = MemoryStore(clock, max_keys=3)
-    old, used, other = Tier("old", 1, 60), Tier("used", 2, 600), Tier("other", 1, 60)
-    for tier in (old, used, other, used, Tier("new", 1, 60)):
+    used, old, other = Tier("used", 2, 60), Tier("old", 1, 60), Tier("other", 1, 600)
+    for tier in (used, old, other, used, Tier("new", 1, 60)):
         clock.advance(1)
         await store.hit([tier])
     assert await refused(store, used)
