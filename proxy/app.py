@@ -7,7 +7,7 @@ import logging
 import secrets
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import uvloop
@@ -34,6 +34,7 @@ from proxy.settings import Settings
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
 from proxy.store.url import open_store
+from proxy.streams.answers import Answers
 from proxy.telemetry import Logs, Metrics, audit
 from proxy.upstream.breaker import Breaker, BreakerSettings
 from proxy.upstream.signing import Signer
@@ -80,7 +81,7 @@ async def _serve(settings: Settings, banner: str | None) -> None:
 async def running(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Running]:
     """Both listeners, from here on accepting, until the block is left; then drained."""
     metrics = metrics or Metrics()
-    async with _parts(settings, metrics) as (public, ops, live):
+    async with _parts(settings, metrics) as (public, ops, live, answers):
         base = security_headers(production=settings.environment == "production")
         runners = [
             make_runner(app, base_headers=lambda: base, header_timeout=settings.listen.header_timeout)
@@ -93,27 +94,27 @@ async def running(settings: Settings, metrics: Metrics | None = None) -> AsyncIt
                 await web.TCPSite(runner, address, port, backlog=1024).start()
             yield Running(runners[0].addresses[0][1], runners[1].addresses[0][1], live)
         finally:
-            await _drain(runners, live)
+            await _drain(runners, live, answers)
 
 
-async def _drain(runners: list[web.AppRunner], live: Live) -> None:
+async def _drain(runners: list[web.AppRunner], live: Live, answers: Answers) -> None:
     """Not ready, no new connections, running answers get their time, the rest are told."""
     live.draining = True
     for site in list(runners[0].sites):
         await site.stop()
-    for seconds in (DRAIN_SECONDS, CUT_SECONDS):
-        try:
-            async with asyncio.timeout(seconds):
-                await live.idle()
-            break
-        except TimeoutError:
-            live.cut()
+    await answers.drain(DRAIN_SECONDS)
+    live.cut()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CUT_SECONDS):
+            await live.idle()
     for runner in runners:
         await runner.cleanup()
 
 
 @asynccontextmanager
-async def _parts(settings: Settings, metrics: Metrics) -> AsyncIterator[tuple[web.Application, web.Application, Live]]:
+async def _parts(
+    settings: Settings, metrics: Metrics
+) -> AsyncIterator[tuple[web.Application, web.Application, Live, Answers]]:
     """Build every part, in the order of need; leaving closes them in the opposite one."""
     production = settings.environment == "production"
     session_key = _key(settings.session.key, "session.key")
@@ -150,11 +151,14 @@ async def _parts(settings: Settings, metrics: Metrics) -> AsyncIterator[tuple[we
             metrics=metrics,
         )
         live = Live(metrics)
+        answers = Answers({name: settings.site_streams(name) for name in sites})
         reader = Reader(settings.listen, settings.session.cookie_name)
         base = security_headers(production=production)
         public = public_app(
-            chat=ChatEdge(flow, reader, settings.streams, live),
-            websocket=WebSocketEdge(flow, reader, settings.streams, live, max_bytes=settings.listen.max_body_bytes),
+            chat=ChatEdge(flow, reader, answers, settings.streams, live),
+            websocket=WebSocketEdge(
+                flow, reader, answers, settings.streams, live, max_bytes=settings.listen.max_body_bytes
+            ),
             session=SessionEdge(flow, reader, sessions, settings.session, metrics, secure=production),
             page=PageEdge(reader, host, sites),
             reader=reader,
@@ -174,7 +178,7 @@ async def _parts(settings: Settings, metrics: Metrics) -> AsyncIterator[tuple[we
             circuits=lambda: {name: line.breaker.state for name, line in lines.items()},
             sessions=session_stage.active,
         )
-        yield public, ops_app(ops, base, metrics), live
+        yield public, ops_app(ops, base, metrics), live, answers
 
 
 @asynccontextmanager

@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from proxy.config import A_SECRET, ConfigError, Place, Problem, Secret, Section, Tree, environment, read_tree, unknown
 from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
-from proxy.edge.sse import StreamSettings
 from proxy.filters import FilterSettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
 from proxy.guard.origin import normal_origin
@@ -24,6 +23,7 @@ from proxy.guard.session import SessionSettings
 from proxy.guard.shape import ContentSettings
 from proxy.loading import Rules, apply_environment, validate
 from proxy.store.url import StoreSettings
+from proxy.streams import StreamSettings
 from proxy.telemetry import AuditSettings, TelemetrySettings
 from proxy.upstream import UpstreamSettings
 from proxy.upstream.echo import EchoSettings
@@ -39,8 +39,7 @@ RULES = Rules(
     planned=(
         "connections", "budgets", "reputation", "hooks", "uploads", "keys", "telemetry.traces",
         "content.rules", "content.pii", "filters.pii", "filters.secrets", "filters.markup", "filters.links",
-        "streams.on_disconnect", "streams.grace", "streams.journal_ttl", "streams.journal_bytes",
-        "sites.*.embed_keys", "sites.*.budgets", "sites.*.streams",
+        "sites.*.embed_keys", "sites.*.budgets",
         "sites.*.content.rules", "sites.*.content.pii",
         "sites.*.filters.pii", "sites.*.filters.secrets", "sites.*.filters.markup", "sites.*.filters.links",
         "upstreams.*.max_concurrent", "upstreams.*.max_waiting",
@@ -85,6 +84,7 @@ class SiteSettings(Section):
     limits: tuple[LimitSettings, ...] | None = None
     content: ContentSettings | None = None
     filters: FilterSettings | None = None
+    streams: StreamSettings | None = None
 
 
 class Settings(Section):
@@ -111,6 +111,9 @@ class Settings(Section):
 
     def site_content(self, name: str) -> ContentSettings:
         return self.sites[name].content or self.content
+
+    def site_streams(self, name: str) -> StreamSettings:
+        return self.sites[name].streams or self.streams
 
     def site_filters(self, name: str) -> FilterSettings:
         return self.sites[name].filters or self.filters

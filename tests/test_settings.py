@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 KEY = "Zk4vQ9xW2mB7hT1nC8sJ5dL0gR3fYpEa"
 OTHER_KEY = "pX7cV2bN9mK4jH8gF3dS6aQ1wE5rT0yU"
 KEYS = {"SESSION_SECRET_KEY": KEY, "JWT_SECRET_KEY": OTHER_KEY}
-OVERRIDES = ("sites.NAME.limits", "sites.NAME.content", "sites.NAME.filters")
+OVERRIDES = ("sites.NAME.limits", "sites.NAME.content", "sites.NAME.filters", "sites.NAME.streams")
 
 
 def tree(**sections: Any) -> dict[str, Any]:  # Any: configuration as written

@@ -1,102 +1,134 @@
-"""POST /v1/messages: one message, its answer in the form that Accept asks for."""
+"""POST /v1/messages: one message, its answer as Accept asks for it. /v1/answers/{id}: join it, look at it, stop it."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from contextlib import suppress
 
 import orjson
 from aiohttp import web
 
+from proxy.edge.events import number_after
 from proxy.edge.live import Live
 from proxy.edge.problem import problem
 from proxy.edge.read import Reader, message
-from proxy.edge.sse import HttpStream, NdjsonStream, SseStream, StreamSettings
-from proxy.errors import Draining, ProxyError
+from proxy.edge.sse import HttpStream, NdjsonStream, SseStream
+from proxy.errors import ProxyError
 from proxy.flow import Flow
 from proxy.guard import limits
-from proxy.model import Client, Message, Request
+from proxy.model import Client, Message, Request, Session
+from proxy.streams import StreamSettings
+from proxy.streams.answer import Answer, Fields
+from proxy.streams.answers import Answers
 
 EVENT_STREAM, JSON, NDJSON = "text/event-stream", "application/json", "application/x-ndjson"
+COMMIT_AFTER = 5.0  # seconds until the headers go out even though the upstream hasn't opened yet
 
 
 class ChatEdge:
-    def __init__(self, flow: Flow, reader: Reader, streams: StreamSettings, live: Live) -> None:
+    def __init__(self, flow: Flow, reader: Reader, answers: Answers, streams: StreamSettings, live: Live) -> None:
         self._flow = flow
         self._reader = reader
+        self._answers = answers
         self._heartbeat = streams.heartbeat
         self._live = live
 
-    async def handle(self, http: web.Request) -> web.StreamResponse:
+    async def ask(self, http: web.Request) -> web.StreamResponse:
         client = await self._flow.admit(self._reader.client(http, "messages"))
         request = new_request(client, message(await self._reader.json(http)), client.request_id)
+        answer = self._answers.begin(request, self._flow.answer)
+        with answer.listening():
+            if prefers_async(http.headers.getall("Prefer", ())):
+                return await _accepted(answer)
+            form = wanted(http.headers.getall("Accept", ()))
+            return await (_collected(answer) if form == JSON else self._relay(http, answer, form, after=-1))
+
+    async def join(self, http: web.Request) -> web.StreamResponse:
+        answer = await self._own(http)
         form = wanted(http.headers.getall("Accept", ()))
         if form == JSON:
-            return await self._collect(request)
-        stream_type = SseStream if form == EVENT_STREAM else NdjsonStream
-        return await self._stream(request, stream_type(http, request, self._heartbeat))
+            return _state(answer)
+        after = number_after(http.headers.get("Last-Event-ID", http.query.get("after")), answer.id)
+        if answer.is_over and after >= answer.events[-1].number:
+            return web.Response(status=204)  # which tells an EventSource not to come back
+        with answer.listening():
+            return await self._relay(http, answer, form, after)
 
-    async def _collect(self, request: Request) -> web.StreamResponse:
-        sink = Collected(request)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                drained = tasks.create_task(self._live.drained())  # ends with the answer, below
-                await self._flow.answer(request, sink)
-                drained.cancel()
-        except* Draining as errors:
-            await sink.fail(Draining(str(errors)))
-        return sink.response
+    async def stop(self, http: web.Request) -> web.Response:
+        self._answers.stop(await self._own(http))
+        return web.Response(status=204)
 
-    async def _stream(self, request: Request, sink: HttpStream) -> web.StreamResponse:
+    async def _own(self, http: web.Request) -> Answer:
+        client = await self._flow.admit(self._reader.client(http, "answers"))
+        return self._answers.find(session_of(client), http.match_info["id"])
+
+    async def _relay(self, http: web.Request, answer: Answer, form: str, after: int) -> web.StreamResponse:
+        kind: type[HttpStream] = SseStream if form == EVENT_STREAM else NdjsonStream
+        stream = kind(http, answer, self._heartbeat)
         with self._live.streaming():
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    company = [tasks.create_task(sink.accompany()), tasks.create_task(self._live.drained())]
-                    await self._flow.answer(request, sink)
-                    for task in company:  # both end with the answer
-                        task.cancel()
-            except* Draining as errors:
-                await sink.fail(Draining(str(errors)))
-            finally:
-                await sink.close()
-        return sink.response
+            await answer.opened(COMMIT_AFTER)
+            if answer.early is not None:
+                return _refusal(answer.early, answer.request)
+            await stream.begin()
+            await stream.relay(after)
+        return stream.response
 
 
-class Collected:
-    """Gathers the whole answer into one JSON object. The filters bound its length."""
+async def _collected(answer: Answer) -> web.Response:
+    """The whole answer as one JSON object. The filters bound its length."""
+    async for _ in answer.follow():
+        pass
+    if answer.failure is not None:
+        return _refusal(answer.failure, answer.request)
+    fields: Fields = {"answer_id": answer.id, "text": answer.text}
+    return _json(fields, limits.headers(answer.request.counts))
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._pieces: list[str] = []
-        self.response: web.StreamResponse = web.Response()  # nobody sees it: the flow always ends in done or fail
 
-    def admit(self, request: Request) -> None:
-        self._request = request
+async def _accepted(answer: Answer) -> web.Response:
+    """RFC 7240 section 4.1: it is under way; ask at Location."""
+    answer.detach()
+    await answer.admitted()
+    if answer.early is not None:
+        return _refusal(answer.early, answer.request)
+    headers = {"Location": f"/v1/answers/{answer.id}", "Preference-Applied": "respond-async"}
+    fields: Fields = {"answer_id": answer.id, "status": "running"}
+    return _json(fields, limits.headers(answer.request.counts) | headers, status=202)
 
-    async def start(self) -> None:
-        """Nothing goes out before the end."""
 
-    async def send(self, text: str) -> None:
-        self._pieces.append(text)
+def _state(answer: Answer) -> web.Response:
+    status = "running" if not answer.is_over else "done" if answer.failure is None else "failed"
+    fields: Fields = {"answer_id": answer.id, "status": status, "text": answer.text}
+    if answer.failure is not None:
+        fields["error"] = answer.events[-1].fields
+    return _json(fields, {})
 
-    async def done(self) -> None:
-        self.response = web.Response(
-            body=orjson.dumps({"answer_id": self._request.answer_id, "text": "".join(self._pieces)}),
-            content_type=JSON,
-            headers=limits.headers(self._request.counts),
-        )
 
-    async def fail(self, error: ProxyError) -> None:
-        self.response = problem(error, self._request.id)
-        self.response.headers.update(limits.headers(self._request.counts))
+def _refusal(error: ProxyError, request: Request) -> web.Response:
+    response = problem(error, request.id)
+    response.headers.update(limits.headers(request.counts))
+    return response
+
+
+def _json(fields: Fields, headers: dict[str, str], status: int = 200) -> web.Response:
+    headers = {"Cache-Control": "no-store", **headers}
+    return web.Response(body=orjson.dumps(fields), status=status, content_type=JSON, headers=headers)
+
+
+def prefers_async(prefer: tuple[str, ...] | list[str]) -> bool:
+    return "respond-async" in {part.partition(";")[0].strip().lower() for part in ",".join(prefer).split(",")}
 
 
 def new_request(client: Client, message: Message, request_id: str) -> Request:
     """A message of an admitted client, as the flow takes it."""
-    if client.site is None or client.session is None:
-        raise ProxyError("an admitted client has a site and a session")
-    return Request(request_id, secrets.token_urlsafe(18), client, client.site, client.session, message)
+    if client.site is None:
+        raise ProxyError("an admitted client has a site")
+    return Request(request_id, secrets.token_urlsafe(18), client, client.site, session_of(client), message)
+
+
+def session_of(client: Client) -> Session:
+    if client.session is None:
+        raise ProxyError("an admitted client has a session")
+    return client.session
 
 
 def wanted(accept: tuple[str, ...] | list[str]) -> str:

@@ -1,52 +1,38 @@
-"""The events of an answer, the same for every transport: start, delta, done, error; numbered from 0 in each."""
+"""How an answer's events are written by each transport. One call gives whole events, to be sent by one write."""
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import Sequence
 
-from proxy.errors import ClientGone, ProxyError
-from proxy.model import Request
+import orjson
 
-Fields = dict[str, object]
+from proxy.streams.answer import Event, Fields
+from proxy.wire import sse
 
 
-def error_fields(error: ProxyError, request_id: str) -> Fields:
-    """What a client is told on an open stream."""
-    fields: Fields = {"code": error.code, "message": error.public, "request_id": request_id}
-    if error.retry_after is not None:
-        fields["retry_after"] = math.ceil(error.retry_after)
-    return fields
+def as_sse(answer_id: str, events: Sequence[Event]) -> bytes:
+    return b"".join(
+        sse.event(event.name, orjson.dumps(event.fields), f"{answer_id}:{event.number}") for event in events
+    )
 
 
-class EventSink(ABC):
-    """A sink that says everything in events. A transport says how one is written."""
+def as_ndjson(answer_id: str, events: Sequence[Event]) -> bytes:
+    return b"".join(
+        orjson.dumps(
+            {"type": event.name, "id": f"{answer_id}:{event.number}", **event.fields},
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+        for event in events
+    )
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self._next = 0
 
-    @abstractmethod
-    async def write(self, name: str, fields: Fields, event_id: str) -> None:
-        """Write one whole event. Raises ClientGone."""
+def as_frame(answer_id: str, event: Event, more: Fields) -> str:
+    """One WebSocket text frame. `more` names the client's message."""
+    head = {"type": event.name, "id": f"{answer_id}:{event.number}", "answer_id": answer_id}
+    return orjson.dumps({**head, **event.fields, **more}).decode()
 
-    def admit(self, request: Request) -> None:
-        self.request = request
 
-    async def start(self) -> None:
-        await self._emit("start", {"answer_id": self.request.answer_id})
-
-    async def send(self, text: str) -> None:
-        await self._emit("delta", {"text": text})
-
-    async def done(self) -> None:
-        await self._emit("done", {"answer_id": self.request.answer_id})
-
-    async def fail(self, error: ProxyError) -> None:
-        with suppress(ClientGone):
-            await self._emit("error", error_fields(error, self.request.id))
-
-    async def _emit(self, name: str, fields: Fields) -> None:
-        number, self._next = self._next, self._next + 1
-        await self.write(name, fields, f"{self.request.answer_id}:{number}")
+def number_after(last_event_id: str | None, answer_id: str) -> int:
+    """The number in `<answer_id>:<n>`; -1, which is the beginning, for anything else."""
+    name, _, number = (last_event_id or "").rpartition(":")
+    return int(number) if name == answer_id and number.isascii() and number.isdigit() and len(number) < 10 else -1

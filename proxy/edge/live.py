@@ -11,7 +11,7 @@ from proxy.telemetry import Metrics
 
 
 class Live:
-    """Counts open streams and sockets. `draining` turns readiness off; `cut` ends what is still running."""
+    """Counts open streams and sockets. `draining` turns readiness off; `cut` ends what waits for nothing but us."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -49,7 +49,9 @@ def public_app(
     app.router.add_post("/v1/session", session.open)
     app.router.add_post("/v1/session/refresh", session.refresh)
     app.router.add_post("/v1/session/ticket", session.ticket)
-    app.router.add_post("/v1/messages", chat.handle)
+    app.router.add_post("/v1/messages", chat.ask)
+    app.router.add_get("/v1/answers/{id}", chat.join)
+    app.router.add_delete("/v1/answers/{id}", chat.stop)
     app.router.add_get("/v1/ws", websocket.handle)
     app.router.add_route("OPTIONS", "/v1/{path:.*}", preflight)
     return app

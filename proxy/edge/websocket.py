@@ -11,19 +11,22 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from proxy.edge.chat import new_request
-from proxy.edge.events import EventSink, Fields, error_fields
+from proxy.edge.chat import new_request, session_of
+from proxy.edge.events import as_frame
 from proxy.edge.live import Live
 from proxy.edge.read import Reader, json_object, message
-from proxy.edge.sse import StreamSettings
 from proxy.errors import BadRequest, ClientGone, Conflict, Draining, ProxyError, SessionInvalid, UpgradeRequired
 from proxy.flow import Flow
 from proxy.model import Client, Request
+from proxy.streams import StreamSettings
+from proxy.streams.answer import Answer, Fields, error_fields
+from proxy.streams.answers import Answers
 
 PROTOCOL = "sidegate.v1"
 MAX_WAITING = 8  # messages that may wait for the one being answered
@@ -32,11 +35,19 @@ MAX_ID_CHARS = 64
 
 class WebSocketEdge:
     def __init__(
-        self, flow: Flow, reader: Reader, streams: StreamSettings, live: Live, *, max_bytes: int,
+        self,
+        flow: Flow,
+        reader: Reader,
+        answers: Answers,
+        streams: StreamSettings,
+        live: Live,
+        *,
+        max_bytes: int,
         clock: Callable[[], float] = time.time,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._flow = flow
         self._reader = reader
+        self._answers = answers
         self._heartbeat = streams.heartbeat
         self._live = live
         self._max_bytes = max_bytes
@@ -47,41 +58,56 @@ class WebSocketEdge:
             raise UpgradeRequired("no WebSocket handshake")
         client = await self._flow.admit(self._reader.client(http, "ws"))  # refused before upgrading
         socket = web.WebSocketResponse(
-            protocols=(PROTOCOL,), heartbeat=self._heartbeat, max_msg_size=self._max_bytes,
+            protocols=(PROTOCOL,),
+            heartbeat=self._heartbeat,
+            max_msg_size=self._max_bytes,
             compress=False,  # would cost 90 KiB for each connection instead of 17
-        )  # fmt: skip
+        )
         await socket.prepare(http)
         with self._live.socket():
-            await _Conversation(socket, client, self._flow, self._live, self._clock).run()
+            await _Conversation(socket, client, self._flow, self._answers, self._live, self._clock).run()
         return socket
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What waits to be relayed: a message to be answered, or an answer to be joined behind number `after`."""
+
+    request: Request | None = None
+    answer: Answer | None = None
+    after: int = -1
+    more: Fields = field(default_factory=dict)
 
 
 class _Conversation:
     """One open socket."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, client: Client, flow: Flow, live: Live, clock: Callable[[], float]
+        self,
+        socket: web.WebSocketResponse,
+        client: Client,
+        flow: Flow,
+        answers: Answers,
+        live: Live,
+        clock: Callable[[], float],
     ) -> None:
         self._socket = socket
         self._client = client
         self._flow = flow
+        self._answers = answers
         self._live = live
         self._clock = clock
-        self._waiting: asyncio.Queue[Request] = asyncio.Queue(MAX_WAITING)
-        self._current: tuple[Request, asyncio.Task[None]] | None = None
-        self._reply_to: dict[str, str] = {}
+        self._waiting: asyncio.Queue[_Turn] = asyncio.Queue(MAX_WAITING)
 
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                helpers = [tasks.create_task(self._answer(tasks)), tasks.create_task(self._live.drained())]
+                helpers = [tasks.create_task(self._relay_waiting()), tasks.create_task(self._live.drained())]
                 await self._read()
                 for task in helpers:  # the client is gone: nobody is left to answer
                     task.cancel()
-                if self._current is not None:
-                    self._current[1].cancel()
-        except* Draining as errors:
-            await self._refuse(Draining(str(errors)), "", None)
+        except* Draining:
+            await self._socket.close(code=WSCloseCode.GOING_AWAY, message=Draining.code.encode())
 
     async def _read(self) -> None:
         async for frame in self._socket:
@@ -89,106 +115,94 @@ class _Conversation:
                 await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
                 return
             request_id = uuid.uuid4().hex
-            reply_to: str | None = None
+            more: Fields = {}
             try:
                 fields = json_object(frame.data)
-                reply_to = _frame_id(fields)
-                await self._take(fields, request_id, reply_to)
+                more = _reply_to(fields)
+                await self._take(fields, request_id, more)
             except ProxyError as error:
-                await self._refuse(error, request_id, reply_to)
+                await self._refuse(error, request_id, more)
             except ClientGone:
                 return
 
-    async def _take(self, fields: Fields, request_id: str, reply_to: str | None) -> None:
+    async def _take(self, fields: Fields, request_id: str, more: Fields) -> None:
         match fields.get("type"):
             case "message":
-                self._enqueue(fields, request_id, reply_to)
+                self._wait(_Turn(request=self._request(fields, request_id), more=more))
+            case "resume":
+                after = fields.get("after", -1)
+                if not isinstance(after, int) or isinstance(after, bool):
+                    raise BadRequest("after is no number", public='"after" must be the number of the last event seen.')
+                self._wait(_Turn(answer=self._own(fields), after=max(after, -1), more=more))
             case "stop":
-                self._stop(fields)
+                self._answers.stop(self._own(fields))
             case "ping":
-                pong: Fields = {"type": "pong"}
-                await self._write(pong if reply_to is None else pong | {"reply_to": reply_to})
+                await self._write(orjson.dumps({"type": "pong", **more}).decode())
             case _:
-                raise BadRequest("unknown frame type", public='"type" must be one of message, stop, ping.')
+                raise BadRequest("unknown frame type", public='"type" must be message, resume, stop or ping.')
 
-    def _enqueue(self, fields: Fields, request_id: str, reply_to: str | None) -> None:
-        session = self._client.session
-        if session is None or self._clock() >= session.ends:
+    def _request(self, fields: Fields, request_id: str) -> Request:
+        if self._clock() >= session_of(self._client).ends:
             raise SessionInvalid("the session ended while the socket was open")
-        request = new_request(self._client, message(fields), request_id)
+        return new_request(self._client, message(fields), request_id)
+
+    def _own(self, fields: Fields) -> Answer:
+        answer_id = fields.get("answer_id")
+        if not isinstance(answer_id, str):
+            raise BadRequest("no answer_id", public='"answer_id" must be a string.')
+        return self._answers.find(session_of(self._client), answer_id)
+
+    def _wait(self, turn: _Turn) -> None:
         try:
-            self._waiting.put_nowait(request)
+            self._waiting.put_nowait(turn)
         except asyncio.QueueFull:
             raise Conflict(f"{MAX_WAITING} messages are waiting already") from None
-        if reply_to is not None:
-            self._reply_to[request.id] = reply_to
 
-    async def _answer(self, tasks: asyncio.TaskGroup) -> None:
+    async def _relay_waiting(self) -> None:
         """Answer what waits, in order. Ends when the socket's reading ends."""
         while True:
-            request = await self._waiting.get()
-            sink = WebSocketSink(self._socket, request, self._reply_to.pop(request.id, None))
-            task = tasks.create_task(self._flow.answer(request, sink))
-            self._current = (request, task)
-            await asyncio.wait([task])  # the flow's timeouts end it; so does `stop`
-            self._current = None
-            if task.cancelled():
-                with suppress(ClientGone):
-                    await sink.stopped()
+            turn = await self._waiting.get()
+            try:
+                await self._relay(turn)
+            except ProxyError as error:
+                await self._refuse(error, turn.request.id if turn.request else "", turn.more)
+            except ClientGone:
+                return
 
-    def _stop(self, fields: Fields) -> None:
-        answer_id = fields.get("answer_id")
-        if self._current is None or self._current[0].answer_id != answer_id:
-            raise BadRequest("no such answer", public="That answer is not running.")
-        self._current[1].cancel()
+    async def _relay(self, turn: _Turn) -> None:
+        if turn.request is not None:
+            answer = self._answers.begin(turn.request, self._flow.answer)
+        elif turn.answer is not None:
+            answer = turn.answer
+        else:
+            return
+        with answer.listening():
+            async with aclosing(answer.follow(turn.after)) as batches:
+                async for events in batches:
+                    for event in events:
+                        await self._write(as_frame(answer.id, event, turn.more))
+        if answer.failure is not None and answer.failure.close is not None:
+            await self._socket.close(code=answer.failure.close, message=answer.failure.code.encode())
 
-    async def _refuse(self, error: ProxyError, request_id: str, reply_to: str | None) -> None:
-        fields: Fields = {"type": "error", **error_fields(error, request_id)}
-        if reply_to is not None:
-            fields["reply_to"] = reply_to
+    async def _refuse(self, error: ProxyError, request_id: str, more: Fields) -> None:
         with suppress(ClientGone):
-            await self._write(fields)
+            frame = {"type": "error", **error_fields(error, request_id), **more}
+            await self._write(orjson.dumps(frame).decode())
         if error.close is not None:
             await self._socket.close(code=error.close, message=error.code.encode())
 
-    async def _write(self, fields: Fields) -> None:
-        await _write(self._socket, fields)
+    async def _write(self, frame: str) -> None:
+        try:
+            await self._socket.send_str(frame)
+        except (ConnectionError, RuntimeError) as error:  # RuntimeError: it is closing already
+            raise ClientGone from error
 
 
-class WebSocketSink(EventSink):
-    """Answers as frames. `reply_to` is the `id` of the client's message."""
-
-    def __init__(self, socket: web.WebSocketResponse, request: Request, reply_to: str | None) -> None:
-        super().__init__(request)
-        self._socket = socket
-        self._reply_to = {} if reply_to is None else {"reply_to": reply_to}
-
-    async def stopped(self) -> None:
-        """The client said stop: the answer ends here, and that is no failure."""
-        fields: Fields = {"answer_id": self.request.answer_id, "stopped": True}
-        await self._emit("done", fields)
-
-    async def fail(self, error: ProxyError) -> None:
-        await super().fail(error)
-        if error.close is not None:
-            await self._socket.close(code=error.close, message=error.code.encode())
-
-    async def write(self, name: str, fields: Fields, event_id: str) -> None:
-        answer_id = self.request.answer_id
-        await _write(self._socket, {"type": name, "id": event_id, "answer_id": answer_id, **fields, **self._reply_to})
-
-
-async def _write(socket: web.WebSocketResponse, fields: Fields) -> None:
-    try:
-        await socket.send_str(orjson.dumps(fields).decode())
-    except (ConnectionError, RuntimeError) as error:  # RuntimeError: it is closing already
-        raise ClientGone from error
-
-
-def _frame_id(fields: Fields) -> str | None:
+def _reply_to(fields: Fields) -> Fields:
+    """What every frame of the answer carries, so that the client knows which message it is for."""
     frame_id = fields.get("id")
     if frame_id is None:
-        return None
+        return {}
     if not isinstance(frame_id, str) or len(frame_id) > MAX_ID_CHARS:
         raise BadRequest("frame id", public=f'"id" must be a string of at most {MAX_ID_CHARS} characters.')
-    return frame_id
+    return {"reply_to": frame_id}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.sidegate import JWT_KEY, parse_sse, sidegate, text_of
 from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, plain, stream, webhook
 
+LEAVE = {"on_disconnect": "cancel"}  # the answer ends when nobody listens
 ANSWER = ["Hello ", "wörld, ", "here is 😀 ", "all."]
 
 
@@ -130,7 +131,7 @@ async def test_a_client_that_leaves_closes_the_upstream(transport: str) -> None:
     def script(_: Asked) -> Script:
         return [Step(HEAD + chunk(BEGIN) + chunk(item("first "))), Step(wait=never)]
 
-    async with webhook(script) as hook, sidegate(n8n(hook.url)) as visitor:
+    async with webhook(script) as hook, sidegate(n8n(hook.url), streams=LEAVE) as visitor:
         await visitor.session()
         if transport == "ws":
             socket = await visitor.http.ws_connect(f"{visitor.url}/v1/ws", headers=visitor.headers)
@@ -151,7 +152,7 @@ async def test_a_client_that_leaves_closes_the_upstream(transport: str) -> None:
 
 async def test_a_client_that_leaves_while_the_upstream_is_silent_closes_it_too() -> None:
     never = asyncio.Event()
-    async with webhook(lambda _: [Step(wait=never)]) as hook, sidegate(n8n(hook.url)) as visitor:
+    async with webhook(lambda _: [Step(wait=never)]) as hook, sidegate(n8n(hook.url), streams=LEAVE) as visitor:
         await visitor.session()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(visitor.post(), 0.3)
@@ -169,7 +170,7 @@ async def test_a_socket_can_stop_its_answer_and_go_on() -> None:
             start = await socket.receive_json()
             await socket.send_json({"type": "ping", "id": "p"})
             await socket.send_json({"type": "stop", "answer_id": start["answer_id"]})
-            frames = [await socket.receive_json() for _ in range(3)]
+            frames = await until_end(socket)
             assert {"type": "pong", "reply_to": "p"} in frames
             assert frames[-1]["type"] == "done"
             assert frames[-1]["stopped"] is True
@@ -418,7 +419,7 @@ async def test_however_the_upstreams_bytes_are_cut_the_answer_is_the_same(cuts: 
 
 
 async def test_a_slow_upstream_has_its_headers_committed_and_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.edge.sse.COMMIT_AFTER", 0.05)
+    monkeypatch.setattr("proxy.edge.chat.COMMIT_AFTER", 0.05)
     go = asyncio.Event()
     async with (
         webhook(lambda _: [Step(wait=go), *stream("late")]) as hook,
@@ -452,8 +453,7 @@ async def test_shutting_down_tells_whoever_is_still_waiting(monkeypatch: pytest.
             assert (await socket.receive_json())["type"] == "start"
         events = parse_sse(await response.text())
         assert (events[-1].name, events[-1].fields["code"]) == ("error", "draining")
-        frames = await until_end(socket)
-        assert frames[-1]["code"] == "draining"
+        assert (await until_end(socket))[-1]["code"] == "draining"
         close = await socket.receive()
         assert (close.type, close.data) == (aiohttp.WSMsgType.CLOSE, 1001)
 

@@ -1,0 +1,184 @@
+"""One answer: events that are written once and read by whoever may, from whichever number on.
+
+The flow writes it as its sink. Listeners come and go; what happens when the last one has left is the site's choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from proxy.errors import OutputBlocked, ProxyError
+from proxy.model import Request
+from proxy.streams import StreamSettings
+
+Fields = dict[str, object]
+LAST = frozenset({"done", "error"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`number` counts from 0 within an answer, without gaps."""
+
+    number: int
+    name: str
+    fields: Fields
+
+
+def error_fields(error: ProxyError, request_id: str) -> Fields:
+    """What a client is told on an open stream."""
+    fields: Fields = {"code": error.code, "message": error.public, "request_id": request_id}
+    if error.retry_after is not None:
+        fields["retry_after"] = math.ceil(error.retry_after)
+    return fields
+
+
+class Answer:
+    """A Sink. `failure` is what it ended in, if it did."""
+
+    def __init__(self, request: Request, settings: StreamSettings) -> None:
+        self.request = request
+        self.events: list[Event] = []
+        self.failure: ProxyError | None = None
+        self.is_admitted = False
+        self.has_opened = False
+        self.size = 0  # bytes of text, about
+        self._settings = settings
+        self._news = asyncio.Event()
+        self._listeners = 0
+        self._is_detached = False
+        self._leave: Callable[[], None] = lambda: None  # what to do when nobody has listened for long enough
+        self._patience: asyncio.TimerHandle | None = None
+
+    @property
+    def id(self) -> str:
+        return self.request.answer_id
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.events) and self.events[-1].name in LAST
+
+    @property
+    def early(self) -> ProxyError | None:
+        """The failure of an answer whose upstream never opened: over HTTP that can still be a plain refusal."""
+        return None if self.has_opened else self.failure
+
+    @property
+    def text(self) -> str:
+        return "".join(str(event.fields["text"]) for event in self.events if event.name == "delta")
+
+    # The flow's side.
+
+    def admit(self, request: Request) -> None:
+        self.request = request
+        self.is_admitted = True
+        self._add("start", {"answer_id": self.id})
+
+    async def start(self) -> None:
+        self.has_opened = True
+        self._tell()
+
+    async def send(self, text: str) -> None:
+        self.size += len(text)
+        if self.size > self._settings.journal_bytes:
+            raise OutputBlocked("the answer is over streams.journal_bytes")
+        self._add("delta", {"text": text})
+
+    async def done(self) -> None:
+        self._add("done", {"answer_id": self.id})
+
+    async def fail(self, error: ProxyError) -> None:
+        if not self.is_over:
+            self.failure = error
+        self._add("error", error_fields(error, self.request.id))
+
+    # The registry's side.
+
+    def stop(self) -> None:
+        """It was ended from outside, and that is no failure."""
+        if not self.is_over:
+            self._add("done", {"answer_id": self.id, "stopped": True})
+
+    def detach(self) -> None:
+        """Nobody is meant to listen all the time: it goes on without."""
+        self._is_detached = True
+
+    def abandon_by(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+
+    def close(self) -> None:
+        """No timer is left behind."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    # The listeners' side.
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While this lasts somebody is there to read."""
+        self.close()
+        self._listeners += 1
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+            if not (self._listeners or self.is_over or self._is_detached):
+                self._left()
+
+    async def opened(self, seconds: float) -> None:
+        """Wait until the upstream has opened or the answer is over, but no longer than `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not (self.has_opened or self.is_over):
+                    await self._news.wait()
+        except TimeoutError:
+            return
+
+    async def admitted(self) -> None:
+        """Wait until the guard has let the message pass or refused it. The guard's stages end this."""
+        while not (self.is_admitted or self.is_over):
+            await self._news.wait()
+
+    async def follow(self, after: int = -1, every: float | None = None) -> AsyncGenerator[Sequence[Event], None]:
+        """All events behind number `after`, as they come; with `every`, nothing after so many seconds of silence.
+
+        Ends with the answer, which the flow's timeouts end.
+        """
+        at = after + 1
+        while True:
+            if at < len(self.events):
+                batch = self.events[at:]
+                at = len(self.events)
+                yield batch
+            elif self.is_over:
+                return
+            else:
+                try:
+                    async with asyncio.timeout(every):
+                        await self._news.wait()
+                except TimeoutError:
+                    yield ()
+
+    def _add(self, name: str, fields: Fields) -> None:
+        if self.is_over:
+            return
+        self.events.append(Event(len(self.events), name, fields))
+        self._tell()
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _left(self) -> None:
+        match self._settings.on_disconnect:
+            case "cancel":
+                self._leave()
+            case "grace":
+                loop = asyncio.get_running_loop()
+                self._patience = loop.call_later(self._settings.grace, self._leave)
+            case "finish":
+                return

@@ -1,0 +1,102 @@
+"""All answers of this process: the place that owns their tasks, and keeps them for whoever comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Mapping
+
+from proxy.errors import Draining, NotFound, UpstreamUnavailable
+from proxy.model import Request, Session
+from proxy.streams import StreamSettings
+from proxy.streams.answer import Answer
+
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+MAX_KEPT = 20_000
+OVERHEAD = 1024  # bytes of an answer besides its text, about
+
+Run = Callable[[Request, Answer], Coroutine[None, None, None]]
+
+
+class Answers:
+    """`settings` by site. Kept answers are bounded in number and bytes: the oldest finished ones go first."""
+
+    def __init__(self, settings: Mapping[str, StreamSettings]) -> None:
+        self._settings = settings
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._size = 0
+        self._is_draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        return len(self._tasks)
+
+    def begin(self, request: Request, run: Run) -> Answer:
+        """Start answering, apart from whoever asked. Raises Draining, or UpstreamUnavailable when too many run."""
+        if self._is_draining:
+            raise Draining("no new answers while draining")
+        if len(self._tasks) >= MAX_KEPT:
+            raise UpstreamUnavailable("too many answers are running", retry_after=1)
+        answer = Answer(request, self._settings[request.site.name])
+        self._answers[answer.id] = answer
+        # The one owner of these tasks is this object; `_ended` forgets them, `drain` and `close` end them.
+        task = asyncio.create_task(run(request, answer), name=f"answer {answer.id}")  # noqa: TID251
+        self._tasks[answer.id] = task
+        self._idle.clear()
+        answer.abandon_by(lambda: self.stop(answer))
+        task.add_done_callback(lambda _: self._ended(answer))
+        return answer
+
+    def find(self, session: Session, answer_id: str) -> Answer:
+        """An answer of this very session, running or kept. Raises NotFound, whoever else's it may be."""
+        answer = self._answers.get(answer_id)
+        if answer is None or answer.request.session.id != session.id or answer.request.site.name != session.site:
+            raise NotFound("no such answer of this session")
+        return answer
+
+    def stop(self, answer: Answer) -> None:
+        """End it for its owner; its upstream is closed at once."""
+        task = self._tasks.get(answer.id)
+        if task is not None:
+            task.cancel()
+
+    async def drain(self, seconds: float) -> None:
+        """Give running answers their time; end the rest with `draining`."""
+        self._is_draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            await self.close()
+
+    async def close(self) -> None:
+        self._is_draining = True
+        for answer_id, task in list(self._tasks.items()):
+            await self._answers[answer_id].fail(Draining("the process is shutting down", retry_after=1))
+            task.cancel()
+        await self._idle.wait()  # at once: a cancelled flow ends without waiting for anybody
+        for answer in self._answers.values():
+            answer.close()
+
+    def _ended(self, answer: Answer) -> None:
+        answer.stop()  # only where it was cancelled it hasn't an end yet
+        answer.close()
+        del self._tasks[answer.id]
+        if not self._tasks:
+            self._idle.set()
+        self._size += answer.size + OVERHEAD
+        ttl = self._settings[answer.request.site.name].journal_ttl
+        asyncio.get_running_loop().call_later(ttl, self._forget, answer.id)
+        while self._answers and (self._size > MAX_KEPT_BYTES or len(self._answers) > MAX_KEPT):
+            oldest = next((known for known in self._answers if known not in self._tasks), None)
+            if oldest is None:
+                break
+            self._forget(oldest)
+
+    def _forget(self, answer_id: str) -> None:
+        answer = self._answers.pop(answer_id, None)
+        if answer is not None:
+            self._size -= answer.size + OVERHEAD
