@@ -1,4 +1,4 @@
-"""An answer outlives its connection: joined, resumed, asked for later, stopped; byte-exact, once, for its owner alone."""
+"""An answer outlives its connection: joined, resumed, asked for later, stopped; byte-exact, once, its owner's alone."""
 
 from __future__ import annotations
 
