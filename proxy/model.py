@@ -98,6 +98,7 @@ class Request:
     site: Site
     session: Session
     message: Message
+    idempotency_key: str | None = None
     counts: tuple[Count, ...] = ()
     flags: tuple[str, ...] = ()
 

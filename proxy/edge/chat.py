@@ -13,7 +13,7 @@ from proxy.edge.live import Live
 from proxy.edge.problem import problem
 from proxy.edge.read import Reader, message
 from proxy.edge.sse import HttpStream, NdjsonStream, SseStream
-from proxy.errors import ProxyError
+from proxy.errors import BadRequest, ProxyError
 from proxy.flow import Flow
 from proxy.guard import limits
 from proxy.model import Client, Message, Request, Session
@@ -22,6 +22,7 @@ from proxy.streams.answer import Answer, Fields
 from proxy.streams.answers import Answers
 
 EVENT_STREAM, JSON, NDJSON = "text/event-stream", "application/json", "application/x-ndjson"
+MAX_KEY_CHARS = 255
 COMMIT_AFTER = 5.0  # seconds until the headers go out even though the upstream hasn't opened yet
 
 
@@ -35,7 +36,8 @@ class ChatEdge:
 
     async def ask(self, http: web.Request) -> web.StreamResponse:
         client = await self._flow.admit(self._reader.client(http, "messages"))
-        request = new_request(client, message(await self._reader.json(http)), client.request_id)
+        key = idempotency_key(http.headers.get("Idempotency-Key"))
+        request = new_request(client, message(await self._reader.json(http)), client.request_id, key)
         answer = self._answers.begin(request, self._flow.answer)
         with answer.listening():
             if prefers_async(http.headers.getall("Prefer", ())):
@@ -118,11 +120,19 @@ def prefers_async(prefer: tuple[str, ...] | list[str]) -> bool:
     return "respond-async" in {part.partition(";")[0].strip().lower() for part in ",".join(prefer).split(",")}
 
 
-def new_request(client: Client, message: Message, request_id: str) -> Request:
+def new_request(client: Client, message: Message, request_id: str, key: str | None = None) -> Request:
     """A message of an admitted client, as the flow takes it."""
     if client.site is None:
         raise ProxyError("an admitted client has a site")
-    return Request(request_id, secrets.token_urlsafe(18), client, client.site, session_of(client), message)
+    answer_id = secrets.token_urlsafe(18)
+    return Request(request_id, answer_id, client, client.site, session_of(client), message, key)
+
+
+def idempotency_key(value: str | None) -> str | None:
+    """draft-ietf-httpapi-idempotency-key-header, with or without its quotes."""
+    if value is not None and not 0 < len(value) <= MAX_KEY_CHARS:
+        raise BadRequest("Idempotency-Key", public=f"Idempotency-Key takes 1 to {MAX_KEY_CHARS} characters.")
+    return value
 
 
 def session_of(client: Client) -> Session:

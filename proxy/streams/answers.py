@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 
-from proxy.errors import Draining, NotFound, UpstreamUnavailable
+from proxy.errors import Conflict, Draining, NotFound, UpstreamUnavailable
 from proxy.model import Request, Session
 from proxy.streams import StreamSettings
 from proxy.streams.answer import Answer
@@ -24,6 +24,7 @@ class Answers:
     def __init__(self, settings: Mapping[str, StreamSettings]) -> None:
         self._settings = settings
         self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._by_key: dict[tuple[str, str, str], str] = {}  # whose entries live and go with their answers
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._size = 0
         self._is_draining = False
@@ -35,13 +36,20 @@ class Answers:
         return len(self._tasks)
 
     def begin(self, request: Request, run: Run) -> Answer:
-        """Start answering, apart from whoever asked. Raises Draining, or UpstreamUnavailable when too many run."""
+        """Start answering, apart from whoever asked; or, where its idempotency key was used, give what that began.
+
+        Raises Draining, UpstreamUnavailable when too many run, Conflict when the key came with another message.
+        """
+        if (known := self._again(request)) is not None:
+            return known
         if self._is_draining:
             raise Draining("no new answers while draining")
         if len(self._tasks) >= MAX_KEPT:
             raise UpstreamUnavailable("too many answers are running", retry_after=1)
         answer = Answer(request, self._settings[request.site.name])
         self._answers[answer.id] = answer
+        if request.idempotency_key is not None:
+            self._by_key[_key(request)] = answer.id
         # The one owner of these tasks is this object; `_ended` forgets them, `drain` and `close` end them.
         task = asyncio.create_task(run(request, answer), name=f"answer {answer.id}")  # noqa: TID251
         self._tasks[answer.id] = task
@@ -81,6 +89,19 @@ class Answers:
         for answer in self._answers.values():
             answer.close()
 
+    def _again(self, request: Request) -> Answer | None:
+        """The answer that a message with this key began in this session, unless it failed: then it may be tried anew."""
+        known = None
+        if request.idempotency_key is not None:
+            known = self._answers.get(self._by_key.get(_key(request), ""))
+        if known is None or known.failure is not None:
+            return None
+        if known.request.message != request.message:
+            raise Conflict(
+                "idempotency key with another message", public="This Idempotency-Key came with another message."
+            )
+        return known
+
     def _ended(self, answer: Answer) -> None:
         answer.stop()  # only where it was cancelled it hasn't an end yet
         answer.close()
@@ -100,3 +121,9 @@ class Answers:
         answer = self._answers.pop(answer_id, None)
         if answer is not None:
             self._size -= answer.size + OVERHEAD
+            if answer.request.idempotency_key is not None and self._by_key.get(_key(answer.request)) == answer_id:
+                del self._by_key[_key(answer.request)]
+
+
+def _key(request: Request) -> tuple[str, str, str]:
+    return request.site.name, request.session.id, request.idempotency_key or ""

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.sidegate import BROWSER, Event, Visitor, parse_sse, sidegate, text_of
-from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, stream, webhook
+from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, plain, stream, webhook
 
 WORDS = [f"wörd-{number} " for number in range(50)]
 
@@ -221,6 +221,37 @@ async def test_coming_back_within_the_grace_keeps_it_running() -> None:
                 await asyncio.wait_for(hook.asked[0].closed.wait(), 0.6)
             slow.let(2)
             assert text_of(parse_sse(await again.text())) == "one two"
+
+
+async def test_a_message_sent_again_with_its_key_joins_its_answer() -> None:
+    slow = Slow(WORDS)
+    key = {"Idempotency-Key": "k1"}
+    async with webhook(slow.script) as hook, sidegate(n8n(hook.url)) as visitor:
+        await visitor.session()
+        first = await visitor.post(headers=key)
+        slow.let(1)
+        seen = text_of(await read_until(first, 1))
+        second = await visitor.post(headers=key)
+        slow.let(len(WORDS))
+        assert seen + text_of(parse_sse(await first.text())) == "".join(WORDS)
+        assert text_of(parse_sse(await second.text())) == "".join(WORDS)
+        assert text_of(await visitor.events(headers=key)) == "".join(WORDS)
+        assert len(hook.asked) == 1
+        assert (await visitor.problem("another", headers=key))[1]["code"] == "conflict"
+        assert (await visitor.problem(headers={"Idempotency-Key": "k" * 256}))[0] == 400
+        await visitor.session()
+        await visitor.events("another", headers=key)  # another session's keys are its own
+        await visitor.events()  # and without a key the same text is a new message
+    assert len(hook.asked) == 3
+
+
+async def test_after_a_failure_the_same_key_tries_anew() -> None:
+    scripts = iter([plain(b"", "500 Internal Server Error"), stream("better")])
+    async with webhook(lambda _: next(scripts)) as hook, sidegate(n8n(hook.url)) as visitor:
+        await visitor.session()
+        key = {"Idempotency-Key": "k1"}
+        assert (await visitor.problem(headers=key))[0] == 502
+        assert text_of(await visitor.events(headers=key)) == "better"
 
 
 async def test_an_answer_over_the_bound_ends_in_an_error() -> None:
