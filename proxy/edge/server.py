@@ -59,7 +59,7 @@ def public_app(
 
 def ops_app(ops: OpsEdge, base_headers: Mapping[str, str], metrics: Metrics) -> web.Application:
     """What only the owner sees."""
-    app = _app(metrics, lambda http: base_headers)
+    app = _app(metrics, lambda http: base_headers, logging.DEBUG)  # probes and scrapes say the same again and again
     app.router.add_get("/livez", ops.livez)
     app.router.add_get("/readyz", ops.readyz)
     app.router.add_get("/health", ops.health)
@@ -67,18 +67,20 @@ def ops_app(ops: OpsEdge, base_headers: Mapping[str, str], metrics: Metrics) -> 
     return app
 
 
-def _app(metrics: Metrics, headers: Callable[[web.Request], Mapping[str, str]]) -> web.Application:
+def _app(
+    metrics: Metrics, headers: Callable[[web.Request], Mapping[str, str]], level: int = logging.INFO
+) -> web.Application:
     async def on_prepare(http: web.Request, response: web.StreamResponse) -> None:
         add_missing(response, headers(http))
         response.headers["X-Request-Id"] = http[REQUEST_ID]
         response.headers.popall("Server", None)
 
-    app = web.Application(middlewares=[_outermost(metrics)], client_max_size=1024)
+    app = web.Application(middlewares=[_outermost(metrics, level)], client_max_size=1024)
     app.on_response_prepare.append(on_prepare)
     return app
 
 
-def _outermost(metrics: Metrics) -> Middleware:
+def _outermost(metrics: Metrics, level: int) -> Middleware:
     """Around every request, once: its id, its errors as problem details, one line in the log."""
 
     @web.middleware
@@ -98,7 +100,7 @@ def _outermost(metrics: Metrics) -> Middleware:
                 "method": http.method, "route": route, "status": status,
                 "seconds": round(watch.seconds(), 4), "request_id": request_id,
             }  # fmt: skip
-            log.info("request", extra={"fields": fields})
+            log.log(level, "request", extra={"fields": fields})
 
     return outermost
 

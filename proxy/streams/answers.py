@@ -90,7 +90,7 @@ class Answers:
             answer.close()
 
     def _again(self, request: Request) -> Answer | None:
-        """The answer that a message with this key began in this session, unless it failed: then it may be tried anew."""
+        """The answer that a message with this key began in this session, unless it failed: then it is tried anew."""
         known = None
         if request.idempotency_key is not None:
             known = self._answers.get(self._by_key.get(_key(request), ""))

@@ -391,6 +391,8 @@ function submit(event) {
   event?.preventDefault();
   if (running || ui.send.disabled) return;
   const question = ui.message.value.trim();
+  // Emptying the message disables the button, and some browsers take the focus from a disabled one.
+  if (document.activeElement === ui.send) focusMessage();
   write('');
   ask(question);
 }
