@@ -29,15 +29,16 @@ from proxy.filters import chain_maker
 from proxy.flow import Flow, Line
 from proxy.guard.origin import Host
 from proxy.guard.session import Sessions, SessionStage
-from proxy.model import Site
+from proxy.model import Site, Upstream
 from proxy.settings import Settings
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
 from proxy.store.url import open_store
 from proxy.streams.answers import Answers
 from proxy.telemetry import Logs, Metrics, audit
-from proxy.upstream.breaker import Breaker, BreakerSettings
+from proxy.upstream.breaker import Breaker
 from proxy.upstream.signing import Signer
+from proxy.upstream.slots import LineSettings, Slots
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +127,7 @@ async def _parts(
         store = await stack.enter_async_context(_store(settings))
         signer = Signer(settings.signing, session_key)
         lines = {
-            name: Line(
-                await stack.enter_async_context(upstream.build(section, signer.owned)),
-                _breaker(name, section.breaker, metrics),
-                section.fallback,
-            )
+            name: _line(name, section, await stack.enter_async_context(upstream.build(section, signer.owned)), metrics)
             for name, section in settings.upstreams.items()
         }
         sessions = Sessions(settings.session, session_key, store)
@@ -191,13 +188,19 @@ async def _store(settings: Settings) -> AsyncIterator[MemoryStore | FailoverStor
         await store.close()
 
 
-def _breaker(name: str, settings: BreakerSettings, metrics: Metrics) -> Breaker:
+def _line(name: str, settings: LineSettings, answers: Upstream, metrics: Metrics) -> Line:
+    slots = Slots(name, settings.max_concurrent, settings.max_waiting, settings.patience)
+
     def changed(_: str, state: str) -> None:
         metrics.breaker_open.labels(name).set(CIRCUIT_GAUGE[state])
         audit("CIRCUIT", upstream=name, state=state)
+        if state == "open":
+            slots.dismiss(f"the circuit of {name} opened")
 
     metrics.breaker_open.labels(name).set(0)
-    return Breaker(name, settings, on_change=changed)
+    metrics.upstream_active.labels(name).set_function(lambda: slots.active)
+    metrics.upstream_waiting.labels(name).set_function(lambda: slots.waiting)
+    return Line(answers, Breaker(name, settings.breaker, on_change=changed), slots, settings.fallback)
 
 
 def _key(secret: Secret | None, path: str) -> bytes:

@@ -2,7 +2,7 @@
 
     edge --> admit(client)                 connect stages            once per HTTP request or WebSocket handshake
     edge --> answer(request, sink)         message stages            once per message
-                                           circuit, sign, open
+                                           slot, circuit, sign, open
                                            filter, send              once per piece
          <-- done | fail
 
@@ -23,6 +23,7 @@ from proxy.model import Client, Request, Sink, Stage, Upstream
 from proxy.telemetry import Metrics, Stopwatch, audit
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.signing import Signer
+from proxy.upstream.slots import Slots
 
 log = logging.getLogger(__name__)
 T = TypeVar("T", Client, Request)
@@ -34,7 +35,8 @@ class Line:
 
     upstream: Upstream
     breaker: Breaker
-    fallback: str | None = None  # what clients read while the circuit is open
+    slots: Slots
+    fallback: str | None = None  # what clients read while it isn't asked
 
 
 class Flow:
@@ -83,18 +85,20 @@ class Flow:
         chain = self._chains[request.site.name]()
         sink.admit(request)
         try:
-            with line.breaker.attempt() as attempt:
-                body = line.upstream.encode(request)
-                async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
-                    await sink.start()
-                    has_begun = False
-                    async for piece in pieces:
-                        if not has_begun:
-                            has_begun = True
-                            attempt.ok()
-                            self._metrics.first_piece.labels(request.site.upstream).observe(watch.seconds())
-                        if text := chain.feed(piece):
-                            await sink.send(text)
+            line.breaker.check()  # nobody waits for a slot in front of an open circuit
+            async with line.slots.one():
+                with line.breaker.attempt() as attempt:
+                    body = line.upstream.encode(request)
+                    async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
+                        await sink.start()
+                        has_begun = False
+                        async for piece in pieces:
+                            if not has_begun:
+                                has_begun = True
+                                attempt.ok()
+                                self._metrics.first_piece.labels(request.site.upstream).observe(watch.seconds())
+                            if text := chain.feed(piece):
+                                await sink.send(text)
             # Only a complete answer is flushed. What a filter still kept back when the
             # answer broke off was never judged, so it never leaves.
             if text := chain.flush():

@@ -42,7 +42,6 @@ RULES = Rules(
         "sites.*.embed_keys", "sites.*.budgets",
         "sites.*.content.rules", "sites.*.content.pii",
         "sites.*.filters.pii", "sites.*.filters.secrets", "sites.*.filters.markup", "sites.*.filters.links",
-        "upstreams.*.max_concurrent", "upstreams.*.max_waiting",
     )
 )  # fmt: skip
 MAKE_KEY = "`openssl rand -base64 48`"

@@ -74,6 +74,12 @@ class Metrics:
             ["upstream"],
             registry=registry,
         )
+        self.upstream_active = Gauge(
+            "sidegate_upstream_active", "Answers that the upstream is giving now", ["upstream"], registry=registry
+        )
+        self.upstream_waiting = Gauge(
+            "sidegate_upstream_waiting", "Messages that wait for a slot", ["upstream"], registry=registry
+        )
         self.store_degraded = Gauge(
             "sidegate_store_degraded", "1 while limits are counted locally because Redis is away", registry=registry
         )

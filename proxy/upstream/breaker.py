@@ -93,10 +93,14 @@ class Breaker:
         """A context around one request and its answer."""
         return Attempt(self)
 
-    def _admit(self) -> int:
-        """Let one request through, or raise UpstreamUnavailable. Returns the generation it belongs to."""
+    def check(self) -> None:
+        """Raise UpstreamUnavailable where an attempt would."""
         if wait := self.retry_after:
             raise UpstreamUnavailable(f"the circuit of {self.name} is {self.state}", retry_after=wait)
+
+    def _admit(self) -> int:
+        """Let one request through, or raise UpstreamUnavailable. Returns the generation it belongs to."""
+        self.check()
         if self._circuit.current_state == pybreaker.STATE_OPEN:
             self._circuit.half_open()
             self._probes = 0

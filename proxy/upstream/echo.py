@@ -10,20 +10,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from proxy.config import Section
 from proxy.model import Request
-from proxy.upstream.breaker import BreakerSettings
 from proxy.upstream.http import encode
+from proxy.upstream.slots import LineSettings
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
 
 
-class EchoSettings(Section):
+class EchoSettings(LineSettings):
     kind: Literal["echo"]
     delay: float = Field(0.03, ge=0, le=60, allow_inf_nan=False)  # seconds between words
     reply: str = Field("You said: {text}", max_length=10_000)  # {text} stands for the message
-    breaker: BreakerSettings = BreakerSettings()
-    fallback: str | None = None
 
 
 class Echo:

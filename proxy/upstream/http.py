@@ -18,7 +18,7 @@ from yarl import URL
 
 from proxy.config import Section
 from proxy.errors import BadRequest, UpstreamError, UpstreamTimeout
-from proxy.upstream.breaker import BreakerSettings
+from proxy.upstream.slots import LineSettings
 
 _KEEPALIVE = 4.0  # Node closes idle connections after 5 s; a POST on a closed one fails, and must not be repeated
 _READ_BYTES = 16 * 1024  # what a stalled stream may hold in memory is a small multiple of this
@@ -36,15 +36,17 @@ class Timeouts(Section):
     total: Seconds = 900.0
 
 
-class HttpSettings(Section):
+class HttpSettings(LineSettings):
     """What every upstream over HTTP can be told."""
 
     url: str = Field(max_length=2000)
     timeouts: Timeouts = Timeouts()
-    breaker: BreakerSettings = BreakerSettings()
-    fallback: str | None = None  # what visitors read while the circuit is open
     max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     max_connections: int = Field(1000, ge=1, le=20_000)
+
+    @property
+    def patience(self) -> float:
+        return self.timeouts.first_byte
 
     @field_validator("url")
     @classmethod

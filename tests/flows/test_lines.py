@@ -1,0 +1,107 @@
+"""Between the guard and the upstream: so many at a time, which upstream, and which one next when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from tests.sidegate import Visitor, sidegate, text_of
+from tests.store.conftest import until
+from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, plain, webhook
+
+
+def n8n(url: str, **more: Any) -> dict[str, Any]:  # Any: configuration as written
+    return {"kind": "n8n", "url": url, **more}
+
+
+async def gauges(visitor: Visitor) -> dict[str, float]:
+    async with visitor.http.get(f"{visitor.ops_url}/metrics", headers={"Accept": "application/json"}) as response:
+        found: dict[str, float] = orjson.loads(await response.read())["metrics"]
+        return found
+
+
+async def waiting(visitor: Visitor, number: int) -> None:
+    """Until so many wait; who calls has the deadline."""
+    while (await gauges(visitor))["sidegate_upstream_waiting"] != number:  # noqa: ASYNC110 - of another listener
+        await asyncio.sleep(0.01)
+
+
+def held(release: asyncio.Event) -> Script:
+    return [Step(HEAD + chunk(BEGIN)), Step(wait=release), Step(chunk(item("hello")) + chunk(END) + LAST)]
+
+
+async def test_one_more_than_may_run_waits_and_one_more_than_may_wait_is_a_503() -> None:
+    release = asyncio.Event()
+    async with (
+        webhook(lambda _: held(release)) as hook,
+        sidegate(n8n(hook.url, max_concurrent=1, max_waiting=1, fallback="Too busy.")) as visitor,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await visitor.session()
+        first = tasks.create_task(visitor.events())
+        await until(lambda: len(hook.asked) == 1)
+        second = tasks.create_task(visitor.events())
+        await waiting(visitor, 1)
+        assert (await gauges(visitor))["sidegate_upstream_active"] == 1
+        async with visitor.post() as response:
+            problem = orjson.loads(await response.read())
+            assert (response.status, problem["code"]) == (503, "upstream_unavailable")
+            assert problem["detail"] == "Too busy."
+            assert int(response.headers["Retry-After"]) == problem["retry_after"] >= 1
+        assert len(hook.asked) == 1
+        release.set()
+        assert [text_of(await each) for each in (first, second)] == ["hello", "hello"]
+        assert len(hook.asked) == 2
+
+
+async def test_a_stopped_answer_that_waited_frees_its_place_and_asks_nobody() -> None:
+    release = asyncio.Event()
+    async with (
+        webhook(lambda _: held(release)) as hook,
+        sidegate(n8n(hook.url, max_concurrent=1, max_waiting=1)) as visitor,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await visitor.session()
+        first = tasks.create_task(visitor.events())
+        await until(lambda: len(hook.asked) == 1)
+        async with visitor.post(headers={"Prefer": "respond-async"}) as response:
+            assert response.status == 202
+            place = visitor.url + response.headers["Location"]
+        await waiting(visitor, 1)
+        async with visitor.http.delete(place, headers=visitor.headers) as response:
+            assert response.status == 204
+        await waiting(visitor, 0)
+        release.set()
+        await first
+        assert len(hook.asked) == 1
+
+
+async def test_when_the_circuit_opens_who_waits_is_told_at_once() -> None:
+    release = asyncio.Event()
+
+    def script(asked: Asked) -> Script:
+        return [Step(wait=release), *plain(b"no", "500 No")]
+
+    async with (
+        webhook(script) as hook,
+        sidegate(n8n(hook.url, max_concurrent=1, breaker={"failures": 1}, fallback="Later.")) as visitor,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await visitor.session()
+        first = tasks.create_task(visitor.problem())
+        await until(lambda: len(hook.asked) == 1)
+        others = [tasks.create_task(visitor.problem()) for _ in range(3)]
+        await waiting(visitor, 3)
+        release.set()
+        status, problem = await first
+        assert (status, problem["code"]) == (502, "upstream_error")
+        assert problem["detail"] != "Later."  # the fallback is for what isn't asked
+        for other in others:
+            status, problem = await other
+            assert (status, problem["code"], problem["detail"]) == (503, "upstream_unavailable", "Later.")
+        assert len(hook.asked) == 1
