@@ -200,6 +200,8 @@ def _document_text(data: bytes) -> str:
     if _MEANT_AS_JSON.match(text):
         # Most likely cut, and shown as it is it would show what is around the text too.
         raise UpstreamError("a document that is not valid JSON")
+    if any(map(_is_event, data.split(b"\n"))):
+        raise UpstreamError("a stream with something in front of it")  # its error texts would show
     return text
 
 

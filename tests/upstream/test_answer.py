@@ -81,6 +81,7 @@ LINES = st.sampled_from(
 
 @settings(deadline=None)
 @given(st.lists(LINES, max_size=6).map(b"\n".join), PLACES)
+@example(b'{\nplain\n{"type":"error","content":"secret"}', [])
 def test_any_cutting_of_anything_gives_the_same_text_and_the_same_end(data: bytes, places: list[int]) -> None:
     text, error = answer(data, places)
     assert (text, error) == answer(data)
