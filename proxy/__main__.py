@@ -96,8 +96,9 @@ def summary(settings: Settings) -> list[str]:
     ]
     for name, site in settings.sites.items():
         pages = [*site.origins, *(["its own chat page"] if site.page else [])]
+        upstreams = ", ".join(site.weights)
         limits = ", ".join(f"{rule.limit} per {rule.per} in {rule.window:g} s" for rule in settings.site_limits(name))
-        lines.append(f"site {name}: {', '.join(pages) or 'no page'} -> {site.upstream}; limits: {limits or 'none'}")
+        lines.append(f"site {name}: {', '.join(pages) or 'no page'} -> {upstreams}; limits: {limits or 'none'}")
     for name, upstream in settings.upstreams.items():
         lines.append(f"upstream {name}: {upstream.kind} {getattr(upstream, 'url', '')}".rstrip())
     return lines

@@ -26,7 +26,7 @@ from proxy.edge.server import ops_app, public_app
 from proxy.edge.session import SessionEdge
 from proxy.edge.websocket import WebSocketEdge
 from proxy.filters import chain_maker
-from proxy.flow import Flow, Line
+from proxy.flow import Flow
 from proxy.guard.origin import Host
 from proxy.guard.session import Sessions, SessionStage
 from proxy.model import Site, Upstream
@@ -37,6 +37,7 @@ from proxy.store.url import open_store
 from proxy.streams.answers import Answers
 from proxy.telemetry import Logs, Metrics, audit
 from proxy.upstream.breaker import Breaker
+from proxy.upstream.line import Line
 from proxy.upstream.signing import Signer
 from proxy.upstream.slots import LineSettings, Slots
 
@@ -120,7 +121,9 @@ async def _parts(
     production = settings.environment == "production"
     session_key = _key(settings.session.key, "session.key")
     sites = {
-        name: Site(name, frozenset(site.origins), site.upstream, site.page, site.allow_credentials)
+        name: Site(
+            name, frozenset(site.origins), next(iter(site.weights)), site.page, site.allow_credentials, site.weights
+        )
         for name, site in settings.sites.items()
     }
     async with AsyncExitStack() as stack:

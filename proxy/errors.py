@@ -133,8 +133,11 @@ class Conflict(Denied):
 
 
 class UpstreamError(ProxyError):
+    """`was_sent` is False where it is certain that the upstream got nothing: then another may be asked."""
+
     code, status = "upstream_error", 502
     message = "The assistant failed to answer."
+    was_sent = True
 
 
 class UpstreamTimeout(UpstreamError):
@@ -147,6 +150,7 @@ class UpstreamUnavailable(ProxyError):
 
     code, status = "upstream_unavailable", 503
     message = "The assistant is unavailable right now. Please try again shortly."
+    was_sent = False
 
 
 class OutputBlocked(ProxyError):

@@ -2,7 +2,7 @@
 
     edge --> admit(client)                 connect stages            once per HTTP request or WebSocket handshake
     edge --> answer(request, sink)         message stages            once per message
-                                           slot, circuit, sign, open
+                                           choose an upstream; slot, circuit, sign, open
                                            filter, send              once per piece
          <-- done | fail
 
@@ -14,29 +14,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TypeVar
 
-from proxy.errors import ClientGone, Denied, OutputBlocked, ProxyError, UpstreamUnavailable
+from proxy.errors import ClientGone, Denied, OutputBlocked, ProxyError, UpstreamError, UpstreamUnavailable
 from proxy.filters.chain import Chain
-from proxy.model import Client, Request, Sink, Stage, Upstream
+from proxy.model import Client, Request, Sink, Stage
 from proxy.telemetry import Metrics, Stopwatch, audit
-from proxy.upstream.breaker import Breaker
+from proxy.upstream.line import Line as Line  # scripts/benchmarks finds it here
+from proxy.upstream.route import order
 from proxy.upstream.signing import Signer
-from proxy.upstream.slots import Slots
 
 log = logging.getLogger(__name__)
 T = TypeVar("T", Client, Request)
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One upstream, with what guards it."""
-
-    upstream: Upstream
-    breaker: Breaker
-    slots: Slots
-    fallback: str | None = None  # what clients read while it isn't asked
 
 
 class Flow:
@@ -77,28 +67,36 @@ class Flow:
             await sink.fail(error)
         finally:
             self._metrics.answers.labels(request.site.name, outcome).inc()
-            self._metrics.answer_seconds.labels(request.site.upstream).observe(watch.seconds())
 
     async def _answer(self, request: Request, sink: Sink, watch: Stopwatch) -> None:
         request = await self._pass(self._message_stages, request, request.id, request.client.ip)
-        line = self._upstreams[request.site.upstream]
-        chain = self._chains[request.site.name]()
         sink.admit(request)
+        *others, last = [self._upstreams[name] for name in order(request.site, request.session.id)]
+        for line in others:
+            try:
+                return await self._ask(line, request, sink, watch)
+            except (UpstreamError, UpstreamUnavailable) as error:
+                if error.was_sent:  # a workflow that had been started would run, and cost, twice
+                    raise
+                self._metrics.failovers.labels(line.name).inc()
+        return await self._ask(last, request, sink, watch)
+
+    async def _ask(self, line: Line, request: Request, sink: Sink, watch: Stopwatch) -> None:
+        request = replace(request, upstream=line.name)
+        chain = self._chains[request.site.name]()
         try:
-            line.breaker.check()  # nobody waits for a slot in front of an open circuit
-            async with line.slots.one():
-                with line.breaker.attempt() as attempt:
-                    body = line.upstream.encode(request)
-                    async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
-                        await sink.start()
-                        has_begun = False
-                        async for piece in pieces:
-                            if not has_begun:
-                                has_begun = True
-                                attempt.ok()
-                                self._metrics.first_piece.labels(request.site.upstream).observe(watch.seconds())
-                            if text := chain.feed(piece):
-                                await sink.send(text)
+            async with line.attempt() as attempt:
+                body = line.upstream.encode(request)
+                async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
+                    await sink.start()
+                    has_begun = False
+                    async for piece in pieces:
+                        if not has_begun:
+                            has_begun = True
+                            attempt.ok()
+                            self._metrics.first_piece.labels(line.name).observe(watch.seconds())
+                        if text := chain.feed(piece):
+                            await sink.send(text)
             # Only a complete answer is flushed. What a filter still kept back when the
             # answer broke off was never judged, so it never leaves.
             if text := chain.flush():
@@ -107,9 +105,8 @@ class Flow:
             if blocked.allowed:
                 await sink.send(blocked.allowed)
             raise
-        except UpstreamUnavailable as error:
-            error.public = line.fallback or error.public
-            raise
+        finally:
+            self._metrics.answer_seconds.labels(line.name).observe(watch.seconds())
         await sink.done()
 
     async def _pass(self, stages: Sequence[Stage[T]], subject: T, request_id: str, ip: str) -> T:

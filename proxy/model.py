@@ -8,7 +8,7 @@ answer    what goes back, as events: start, delta, done | error
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
@@ -24,9 +24,10 @@ class Site:
 
     name: str
     origins: frozenset[str]  # exact serialised origins, lower case
-    upstream: str
+    upstream: str  # the first of them, where there are several
     page: bool = False  # serves the chat page, so its own origin may talk to it
     allow_credentials: bool = False  # CORS: may a page send cookies
+    weights: Mapping[str, int] = field(default_factory=dict, hash=False)  # of its upstreams, where there are several
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Request:
     idempotency_key: str | None = None
     counts: tuple[Count, ...] = ()
     flags: tuple[str, ...] = ()
+    upstream: str = ""  # that is asked, by name
 
 
 T = TypeVar("T")

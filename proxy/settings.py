@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from proxy.config import A_SECRET, ConfigError, Place, Problem, Secret, Section, Tree, environment, read_tree, unknown
 from proxy.edge.ops import OpsSettings
@@ -72,11 +72,19 @@ def random_secret() -> Secret:
     return Secret(secrets.token_urlsafe(48))
 
 
+class UpstreamShare(Section):
+    """One of several upstreams of a site: of its sessions, a share as large as its weight among all."""
+
+    name: str
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
 class SiteSettings(Section):
     """A tenant. `limits`, `content` and `filters` replace the general ones as a whole."""
 
     origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
-    upstream: str = ""  # once loaded, a name: the only upstream where none is written
+    # Once loaded there is one: the only upstream where none is written.
+    upstream: str | Annotated[tuple[str | UpstreamShare, ...], Field(min_length=1, max_length=10)] = ""
     auth: Annotated[tuple[Literal["anonymous"], ...], Field(min_length=1)] = ("anonymous",)
     page: bool = False
     allow_credentials: bool = False
@@ -84,6 +92,21 @@ class SiteSettings(Section):
     content: ContentSettings | None = None
     filters: FilterSettings | None = None
     streams: StreamSettings | None = None
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Its upstreams and their weights, in the order written."""
+        written = (self.upstream,) if isinstance(self.upstream, str) else self.upstream
+        shares = [UpstreamShare(name=each) if isinstance(each, str) else each for each in written]
+        return {share.name: share.weight for share in shares}
+
+    @field_validator("upstream")
+    @classmethod
+    def _each_once(cls, upstream: str | tuple[str | UpstreamShare, ...]) -> str | tuple[str | UpstreamShare, ...]:
+        names = [each if isinstance(each, str) else each.name for each in upstream]
+        if not isinstance(upstream, str) and len(set(names)) < len(names):
+            raise ValueError("each upstream once; a larger share is a larger weight: {name: a, weight: 9}")
+        return upstream
 
 
 class Settings(Section):
@@ -250,9 +273,10 @@ class _Judge:
             place: Place = ("sites", name, "upstream")
             if not site.upstream and known:
                 self._refuse(place, f"missing, and there are several; write {' or '.join(known)}")
-            elif site.upstream and site.upstream not in known:
-                self._refuse(place, unknown(site.upstream, known))
-        for name in sorted(set(known) - {site.upstream for site in self.settings.sites.values()}):
+            for upstream in site.weights:
+                if site.upstream and upstream not in known:
+                    self._refuse(place, unknown(upstream, known))
+        for name in sorted(set(known).difference(*(site.weights for site in self.settings.sites.values()))):
             self._warn(("upstreams", name), "no site uses it")
 
     def _origins(self) -> None:

@@ -74,6 +74,9 @@ class Metrics:
             ["upstream"],
             registry=registry,
         )
+        self.failovers = Counter(
+            "sidegate_failovers", "Messages that another upstream was asked for", ["upstream"], registry=registry
+        )
         self.upstream_active = Gauge(
             "sidegate_upstream_active", "Answers that the upstream is giving now", ["upstream"], registry=registry
         )

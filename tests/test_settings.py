@@ -275,6 +275,24 @@ def test_a_site_says_which_of_several_upstreams_answers(refused: Any, reading: A
     assert [problem.path for problem in chosen.warnings] == ["upstreams.b"]
 
 
+def test_a_site_may_have_several_upstreams_with_weights(reading: Any, refused: Any) -> None:
+    def sections(upstream: object) -> dict[str, Any]:
+        return tree(
+            upstreams={"a": {"kind": "echo"}, "b": {"kind": "echo"}},
+            sites={"shop": {"origins": ["https://a"], "upstream": upstream}},
+        )
+
+    assert reading(sections(["a", "b"])).settings.sites["shop"].weights == {"a": 1, "b": 1}
+    mixed = reading(sections([{"name": "b", "weight": 9}, "a"]))
+    assert list(mixed.settings.sites["shop"].weights.items()) == [("b", 9), ("a", 1)]
+    assert mixed.warnings == ()
+    assert refused(sections(["a", "c"])).keys() == {"sites.shop.upstream"}
+    assert refused(sections([{"name": "a"}, {"name": "a", "weight": 2}])).keys() == {"sites.shop.upstream"}
+    assert refused(sections([])).keys() == {"sites.shop.upstream"}
+    by_variable = reading(sections("a"), KEYS | {"SIDEGATE__SITES__SHOP__UPSTREAM": '["b", {"name": "a"}]'})
+    assert by_variable.settings.sites["shop"].weights == {"b": 1, "a": 1}
+
+
 def test_an_upstream_with_a_mistake_of_its_own_is_still_there_for_its_sites(refused: Any) -> None:
     assert refused(tree(upstreams={"support": {"kind": "n8n"}})).keys() == {"upstreams.support.url"}
 
@@ -502,7 +520,7 @@ def page() -> dict[str, list[str]]:
 
 def test_the_page_has_every_variable_and_every_setting_and_no_other() -> None:
     leaves = {path for path, form, _ in settings_of(Settings) if is_leaf(form)}
-    shown = {*OVERRIDES, "limits", "filters.redact", "upstreams.NAME.auth"}
+    shown = {*OVERRIDES, "limits", "filters.redact", "upstreams.NAME.auth", "sites.NAME.upstream"}
     assert page().keys() == leaves | shown | VARIABLES
 
 

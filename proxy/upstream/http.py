@@ -18,11 +18,11 @@ from yarl import URL
 
 from proxy.config import Section
 from proxy.errors import BadRequest, UpstreamError, UpstreamTimeout
+from proxy.upstream.retries import RetryBudget
 from proxy.upstream.slots import LineSettings
 
 _KEEPALIVE = 4.0  # Node closes idle connections after 5 s; a POST on a closed one fails, and must not be repeated
 _READ_BYTES = 16 * 1024  # what a stalled stream may hold in memory is a small multiple of this
-_RETRY_PAUSE = 0.2
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -185,14 +185,14 @@ def _take_exception(closed: asyncio.Future[None]) -> None:
 
 @asynccontextmanager
 async def exchange(
-    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str]
+    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str], retries: RetryBudget
 ) -> AsyncIterator[Reply]:
     """POST the body; wait for the head of a good response. Leaving the context ends the exchange.
 
     Raises UpstreamError for any status but 2xx, for an encoding that wasn't asked for, and for whatever goes wrong.
     """
     started = asyncio.get_running_loop().time()
-    reply = Reply(await _post(pool, settings, body, headers), settings.timeouts, started)
+    reply = Reply(await _post(pool, settings, body, headers, retries), settings.timeouts, started)
     try:
         if reply.status in (401, 403):
             raise UpstreamError(f"status {reply.status}: our token or credential was refused by the upstream")
@@ -206,26 +206,34 @@ async def exchange(
 
 
 async def _post(
-    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str]
+    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str], retries: RetryBudget
 ) -> aiohttp.ClientResponse:
     timeouts = settings.timeouts
     limit, phase = min((timeouts.first_byte, "first byte"), (timeouts.total, "total"))
+    retries.earn()
     try:
         async with asyncio.timeout(limit):
             try:
                 return await _post_once(pool, settings, body, headers)
             except aiohttp.ClientConnectorError as error:
                 # Nothing was sent yet: a workflow that had been started would run, and cost, twice.
-                if isinstance(error, aiohttp.ClientSSLError):
+                if isinstance(error, aiohttp.ClientSSLError) or not retries.spend():
                     raise
-                await asyncio.sleep(_RETRY_PAUSE)
+                await asyncio.sleep(retries.pause())
                 return await _post_once(pool, settings, body, headers)
     except aiohttp.ConnectionTimeoutError as error:
-        raise UpstreamTimeout("timeout: connect") from error
+        raise _unsent(UpstreamTimeout("timeout: connect")) from error
     except TimeoutError as error:
         raise UpstreamTimeout(f"timeout: {phase}") from error
+    except aiohttp.ClientConnectorError as error:
+        raise _unsent(UpstreamError(f"no connection: {type(error).__name__}")) from error
     except (aiohttp.ClientError, OSError) as error:
         raise UpstreamError(f"no response: {type(error).__name__}") from error
+
+
+def _unsent(error: UpstreamError) -> UpstreamError:
+    error.was_sent = False
+    return error
 
 
 async def _post_once(

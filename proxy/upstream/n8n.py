@@ -15,6 +15,7 @@ from proxy.model import Request
 from proxy.upstream.answer import WebhookAnswer
 from proxy.upstream.headers import Auth, authorization, request_headers, visitor_headers
 from proxy.upstream.http import HttpSettings, encode, exchange, pieces
+from proxy.upstream.retries import RetryBudget
 
 
 class N8nSettings(HttpSettings):
@@ -28,6 +29,7 @@ class N8n:
     def __init__(self, settings: N8nSettings, pool: aiohttp.ClientSession, owned: Callable[[Request], str]) -> None:
         self._settings = settings
         self._pool = pool
+        self._retries = RetryBudget()
         self._owned = owned
 
     def encode(self, request: Request) -> bytes:
@@ -49,7 +51,7 @@ class N8n:
         headers["Accept"] = "application/json, text/plain;q=0.9, */*;q=0.8"
         answer = WebhookAnswer(self._settings.max_answer_bytes)
         async with (
-            exchange(self._pool, self._settings, body, headers) as reply,
+            exchange(self._pool, self._settings, body, headers, self._retries) as reply,
             aclosing(pieces(reply, answer)) as texts,
         ):
             yield texts

@@ -14,6 +14,7 @@ from proxy.errors import UpstreamError
 from proxy.model import Request
 from proxy.upstream.headers import authorization, refuse_unprintable, request_headers
 from proxy.upstream.http import HttpSettings, encode, exchange, pieces
+from proxy.upstream.retries import RetryBudget
 from proxy.wire.sse import Event, EventParser
 from proxy.wire.text import Halves, loads
 
@@ -40,6 +41,7 @@ class OpenAi:
     def __init__(self, settings: OpenAiSettings, pool: aiohttp.ClientSession) -> None:
         self._settings = settings
         self._pool = pool
+        self._retries = RetryBudget()
 
     def encode(self, request: Request) -> bytes:
         messages = [{"role": "user", "content": request.message.text}]
@@ -54,7 +56,7 @@ class OpenAi:
         headers |= {"Accept": "text/event-stream, application/json;q=0.9", "User-Agent": "sidegate"}
         answer = CompletionAnswer(self._settings.max_answer_bytes)
         async with (
-            exchange(self._pool, self._settings, body, headers) as reply,
+            exchange(self._pool, self._settings, body, headers, self._retries) as reply,
             aclosing(pieces(reply, answer)) as texts,
         ):
             yield texts

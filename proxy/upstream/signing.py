@@ -129,7 +129,7 @@ class Signer:
             "exp": now + self._settings.lifetime,
             "jti": secrets.token_hex(16),
             "site": request.site.name,
-            "route": request.client.route,
+            "route": request.upstream or request.site.upstream,
             "body_sha256": hashlib.sha256(body).hexdigest(),
             "verdict": {
                 "score": len(request.flags),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import jwt
 import orjson
+import pytest
 
-from tests.sidegate import Visitor, sidegate, text_of
+from tests.servers import free_port
+from tests.sidegate import ORIGIN, Visitor, sidegate, text_of
 from tests.store.conftest import until
-from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, plain, webhook
+from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, plain, stream, webhook
 
 
 def n8n(url: str, **more: Any) -> dict[str, Any]:  # Any: configuration as written
@@ -105,3 +108,74 @@ async def test_when_the_circuit_opens_who_waits_is_told_at_once() -> None:
             status, problem = await other
             assert (status, problem["code"], problem["detail"]) == (503, "upstream_unavailable", "Later.")
         assert len(hook.asked) == 1
+
+
+def two(first: str, second: str, **more: Any) -> dict[str, Any]:
+    """Sections of a site with two upstreams: nearly every session is a's."""
+    share = [{"name": "a", "weight": 1000}, {"name": "b"}]
+    return {
+        "upstreams": {"a": n8n(first, **more), "b": n8n(second)},
+        "sites": {"shop": {"origins": [ORIGIN], "upstream": share}},
+    }
+
+
+async def test_a_session_stays_with_its_upstream_and_the_token_names_it() -> None:
+    halves = {"shop": {"origins": [ORIGIN], "upstream": ["a", "b"]}}
+    async with (
+        webhook(lambda _: stream("from a")) as a,
+        webhook(lambda _: stream("from b")) as b,
+        sidegate({}, **two(a.url, b.url) | {"sites": halves}) as visitor,
+    ):
+        texts = set()
+        for _ in range(20):
+            await visitor.session()
+            answers = {text_of(await visitor.events()) for _ in range(3)}
+            assert len(answers) == 1
+            texts |= answers
+        assert texts == {"from a", "from b"}
+    for name, hook in (("a", a), ("b", b)):
+        routes = {
+            jwt.decode(asked.headers["authorization"][7:], options={"verify_signature": False})["route"]
+            for asked in hook.asked
+        }
+        assert routes == {name}
+
+
+async def test_an_upstream_that_cannot_be_reached_is_replaced_by_the_next_then_left_alone() -> None:
+    async with (
+        webhook(lambda _: stream("from b")) as b,
+        sidegate({}, **two(f"http://127.0.0.1:{free_port()}/", b.url, breaker={"failures": 2})) as visitor,
+    ):
+        await visitor.session()
+        for _ in range(4):
+            events = await visitor.events()
+            assert (text_of(events), events[-1].name) == ("from b", "done")
+        assert len(b.asked) == 4
+        found = await gauges(visitor)
+        assert found["sidegate_failovers_total"] == 4
+        assert found["sidegate_breaker_open"] == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    [[Step()], plain(b"no", "500 No"), [Step(HEAD + chunk(BEGIN + item("half"))), Step()]],
+    ids=["hangs up", "500", "breaks off"],
+)
+async def test_a_message_that_may_have_arrived_is_not_given_to_another_upstream(script: Script) -> None:
+    async with (
+        webhook(lambda _: script) as a,
+        webhook(lambda _: stream("from b")) as b,
+        sidegate({}, **two(a.url, b.url)) as visitor,
+    ):
+        await visitor.session()
+        async with visitor.post(accept="application/json") as response:
+            assert response.status == 502
+        assert (len(a.asked), len(b.asked)) == (1, 0)
+
+
+async def test_where_none_can_be_asked_the_last_ones_answer_counts() -> None:
+    nobody = f"http://127.0.0.1:{free_port()}/"
+    async with sidegate({}, **two(nobody, nobody, breaker={"failures": 1})) as visitor:
+        await visitor.session()
+        status, problem = await visitor.problem()
+        assert (status, problem["code"]) == (502, "upstream_error")

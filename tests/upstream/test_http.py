@@ -174,7 +174,8 @@ async def test_no_connection_is_an_upstream_error() -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
     _, error = await ask(n8n(url))
     assert error is not None
-    assert (error.code, error.detail) == ("upstream_error", "no response: ClientConnectorError")
+    assert (error.code, error.detail) == ("upstream_error", "no connection: ClientConnectorError")
+    assert not error.was_sent
 
 
 @pytest.mark.parametrize("status", [b"401 Unauthorized", b"403 Forbidden"])

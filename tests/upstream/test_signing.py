@@ -73,7 +73,7 @@ def test_the_token_says_who_asks_and_what_was_asked() -> None:
         "iat": NOW,
         "exp": NOW + 60,
         "site": "shop",
-        "route": "messages",
+        "route": "support",
         "body_sha256": hashlib.sha256(body).hexdigest(),
         "verdict": {"score": 2, "flags": ["spam", "prompt_injection"], "masked": {}, "remaining": 4},
     }

@@ -1,0 +1,41 @@
+"""One upstream, with what guards it: its slots and its circuit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from proxy.errors import UpstreamUnavailable
+from proxy.model import Upstream
+from proxy.upstream.breaker import Attempt, Breaker
+from proxy.upstream.slots import Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`fallback` is what visitors read instead of the general text while it isn't asked."""
+
+    upstream: Upstream
+    breaker: Breaker
+    slots: Slots
+    fallback: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.breaker.name
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[Attempt]:
+        """Around one request and its answer: a slot, waited for if need be, and then the circuit's leave.
+
+        Raises UpstreamUnavailable where either refuses.
+        """
+        try:
+            self.breaker.check()  # nobody waits for a slot in front of an open circuit
+            async with self.slots.one():
+                with self.breaker.attempt() as attempt:
+                    yield attempt
+        except UpstreamUnavailable as error:
+            error.public = self.fallback or error.public
+            raise
