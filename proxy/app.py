@@ -20,6 +20,7 @@ from proxy.edge.headers import Cors, security_headers
 from proxy.edge.live import Live
 from proxy.edge.ops import OpsEdge
 from proxy.edge.pages import PageEdge
+from proxy.edge.push import EventsEdge, Outlet, PushEdge
 from proxy.edge.read import Reader
 from proxy.edge.runner import make_runner
 from proxy.edge.server import ops_app, public_app
@@ -28,17 +29,19 @@ from proxy.edge.websocket import WebSocketEdge
 from proxy.filters import chain_maker
 from proxy.flow import Flow
 from proxy.guard.origin import Host
+from proxy.guard.push import Pushers
 from proxy.guard.session import Sessions, SessionStage
-from proxy.model import Site, Upstream
+from proxy.model import Request, Session, Site, Upstream
 from proxy.settings import Settings
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
 from proxy.store.url import open_store
 from proxy.streams.answers import Answers
+from proxy.streams.push import Address, MemoryChannels
 from proxy.telemetry import Logs, Metrics, audit
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.line import Line
-from proxy.upstream.signing import Signer
+from proxy.upstream.signing import Signer, owned_id
 from proxy.upstream.slots import LineSettings, Slots
 
 log = logging.getLogger(__name__)
@@ -151,14 +154,31 @@ async def _parts(
             metrics=metrics,
         )
         live = Live(metrics)
-        answers = Answers({name: settings.site_streams(name) for name in sites})
+        channels = MemoryChannels()
+
+        def announce(request: Request) -> None:
+            address = Address(request.site.name, signer.owned(request))
+            channels.announce(address, request.answer_id, settings.site_streams(request.site.name).journal_ttl)
+
+        def owned(session: Session) -> str:
+            return owned_id(session_key, session.site, session.id)
+
+        answers = Answers({name: settings.site_streams(name) for name in sites}, announce)
         reader = Reader(settings.listen, settings.session.cookie_name)
         base = security_headers(production=production)
         public = public_app(
             chat=ChatEdge(flow, reader, answers, settings.streams, live),
             websocket=WebSocketEdge(
-                flow, reader, answers, settings.streams, live, max_bytes=settings.listen.max_body_bytes
+                flow,
+                reader,
+                answers,
+                settings.streams,
+                live,
+                channels,
+                owned,
+                max_bytes=settings.listen.max_body_bytes,
             ),
+            events=EventsEdge(flow, reader, channels, settings.streams, live, owned),
             session=SessionEdge(flow, reader, sessions, settings.session, metrics, secure=production),
             page=PageEdge(reader, host, sites),
             reader=reader,
@@ -178,7 +198,20 @@ async def _parts(
             circuits=lambda: {name: line.breaker.state for name, line in lines.items()},
             sessions=session_stage.active,
         )
-        yield public, ops_app(ops, base, metrics), live, answers
+        push = PushEdge(
+            Pushers(signer.claims, settings.ops.token, frozenset(sites), store),
+            reader,
+            channels,
+            {name: _outlet(settings, name) for name in sites},
+            metrics,
+        )
+        live.on_cut(channels.close)
+        yield public, ops_app(ops, push, base, metrics), live, answers
+
+
+def _outlet(settings: Settings, site: str) -> Outlet:
+    filters = settings.site_filters(site)
+    return Outlet(chain_maker(filters), filters.max_chars, settings.site_streams(site).journal_ttl)
 
 
 @asynccontextmanager

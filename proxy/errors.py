@@ -132,6 +132,16 @@ class Conflict(Denied):
     message = "Another message is being answered. Please wait for it."
 
 
+class SignatureInvalid(Denied):
+    code, status = "signature_invalid", 401
+    message = "The signature is not accepted."
+
+
+class Replayed(Denied):
+    code, status = "replayed", 409
+    message = "This was accepted before, and is accepted once."
+
+
 class UpstreamError(ProxyError):
     """`was_sent` is False where it is certain that the upstream got nothing: then another may be asked."""
 

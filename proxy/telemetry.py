@@ -68,6 +68,12 @@ class Metrics:
         self.sse_connections = Gauge("sidegate_sse_connections", "Open SSE responses", registry=registry)
         self.ws_connections = Gauge("sidegate_ws_connections", "Open WebSockets", registry=registry)
         self.sessions_opened = Counter("sidegate_sessions_opened", "Sessions issued", ["site"], registry=registry)
+        self.pushes = Counter(
+            "sidegate_pushes",
+            "What was sent to sessions later: delivered, kept, or a code",
+            ["site", "outcome"],
+            registry=registry,
+        )
         self.breaker_open = Gauge(
             "sidegate_breaker_open",
             "1 while the upstream's circuit is open, 0.5 half-open",

@@ -32,7 +32,12 @@ def as_frame(answer_id: str, event: Event, more: Fields) -> str:
     return orjson.dumps({**head, **event.fields, **more}).decode()
 
 
+def as_push(event: Event) -> str:
+    """One WebSocket text frame for what was sent later; its id is among the fields."""
+    return orjson.dumps({"type": event.name, **event.fields}).decode()
+
+
 def number_after(last_event_id: str | None, answer_id: str) -> int:
     """The number in `<answer_id>:<n>`; -1, which is the beginning, for anything else."""
     name, _, number = (last_event_id or "").rpartition(":")
-    return int(number) if name == answer_id and number.isascii() and number.isdigit() and len(number) < 10 else -1
+    return int(number) if name == answer_id and number.isascii() and number.isdigit() and len(number) < 20 else -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from proxy.errors import Draining
@@ -18,6 +18,7 @@ class Live:
         self._cut = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._acts: list[Callable[[], None]] = []
         self.draining = False
         self.sse = 0
         self.websockets = 0
@@ -27,8 +28,14 @@ class Live:
         await self._cut.wait()
         raise Draining("the process is shutting down")
 
+    def on_cut(self, act: Callable[[], None]) -> None:
+        """Have this done as well."""
+        self._acts.append(act)
+
     def cut(self) -> None:
         self._cut.set()
+        for act in self._acts:
+            act()
 
     async def idle(self) -> None:
         """Wait until nothing is open. The caller sets the time limit."""

@@ -76,15 +76,19 @@ class Reader:
             credential=self._credential(http),
         )
 
-    async def json(self, http: web.Request) -> dict[str, object]:
-        """The body as a JSON object. Raises UnsupportedMedia, TooLarge, RequestTimeout or BadRequest."""
+    async def json(self, http: web.Request, max_bytes: int | None = None) -> dict[str, object]:
+        """The body as a JSON object, by default as large as a message may be.
+
+        Raises UnsupportedMedia, TooLarge, RequestTimeout or BadRequest.
+        """
         if http.content_type != "application/json":
             raise UnsupportedMedia(
                 f"Content-Type {http.content_type!r}", public="Please send the message as application/json."
             )
         if http.headers.get("Content-Encoding", "identity") != "identity":
             raise UnsupportedMedia("Content-Encoding", public="Please send the message without Content-Encoding.")
-        return json_object(await read_body(http, self._settings.max_body_bytes, self._settings.body_timeout))
+        most = self._settings.max_body_bytes if max_bytes is None else max_bytes
+        return json_object(await read_body(http, most, self._settings.body_timeout))
 
     def _credential(self, http: web.Request) -> Credential | None:
         """The first of: Authorization, ticket, cookie."""

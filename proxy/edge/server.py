@@ -15,6 +15,7 @@ from proxy.edge.headers import Cors, add_missing
 from proxy.edge.ops import OpsEdge, json_response
 from proxy.edge.pages import PageEdge
 from proxy.edge.problem import problem
+from proxy.edge.push import EventsEdge, PushEdge
 from proxy.edge.read import REQUEST_ID, Reader
 from proxy.edge.session import SessionEdge
 from proxy.edge.websocket import WebSocketEdge
@@ -27,8 +28,8 @@ log = logging.getLogger("sidegate.access")
 
 
 def public_app(
-    *, chat: ChatEdge, websocket: WebSocketEdge, session: SessionEdge, page: PageEdge, reader: Reader, host: Host,
-    cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
+    *, chat: ChatEdge, websocket: WebSocketEdge, events: EventsEdge, session: SessionEdge, page: PageEdge,
+    reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
 ) -> web.Application:  # fmt: skip
     """What clients see."""
 
@@ -52,18 +53,20 @@ def public_app(
     app.router.add_post("/v1/messages", chat.ask)
     app.router.add_get("/v1/answers/{id}", chat.join)
     app.router.add_delete("/v1/answers/{id}", chat.stop)
+    app.router.add_get("/v1/events", events.listen, allow_head=False)
     app.router.add_get("/v1/ws", websocket.handle)
     app.router.add_route("OPTIONS", "/v1/{path:.*}", preflight)
     return app
 
 
-def ops_app(ops: OpsEdge, base_headers: Mapping[str, str], metrics: Metrics) -> web.Application:
+def ops_app(ops: OpsEdge, push: PushEdge, base_headers: Mapping[str, str], metrics: Metrics) -> web.Application:
     """What only the owner sees."""
     app = _app(metrics, lambda http: base_headers, logging.DEBUG)  # probes and scrapes say the same again and again
     app.router.add_get("/livez", ops.livez)
     app.router.add_get("/readyz", ops.readyz)
     app.router.add_get("/health", ops.health)
     app.router.add_get("/metrics", ops.metrics)
+    app.router.add_post("/push", push.push)
     return app
 
 

@@ -20,6 +20,31 @@ STALLED_AFTER = 30.0  # seconds that a client may leave us blocked on a full soc
 NO_STORE = "no-store, no-transform"
 
 
+def event_source(heartbeat: float) -> EventSourceResponse:
+    response = EventSourceResponse(sep="\n", allow_all_methods=True, ping_interval=heartbeat)
+    response.headers["Cache-Control"] = NO_STORE  # the library sets no-cache
+    return response
+
+
+async def put(http: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Write bytes that belong together. A client that doesn't read is cut off after STALLED_AFTER.
+
+    Raises ClientGone.
+    """
+    try:
+        if http.protocol.writing_paused:
+            async with asyncio.timeout(STALLED_AFTER):
+                await response.write(data)
+        else:
+            await response.write(data)
+    except TimeoutError as error:
+        if http.transport is not None:
+            http.transport.abort()
+        raise ClientGone from error
+    except ConnectionError as error:
+        raise ClientGone from error
+
+
 class HttpStream(ABC):
     """One client listening to one answer. Headers go out with `begin`."""
 
@@ -44,19 +69,7 @@ class HttpStream(ABC):
             raise ClientGone from error
 
     async def put(self, data: bytes) -> None:
-        """Write bytes that belong together. A client that doesn't read is cut off after STALLED_AFTER."""
-        try:
-            if self._http.protocol.writing_paused:
-                async with asyncio.timeout(STALLED_AFTER):
-                    await self.response.write(data)
-            else:
-                await self.response.write(data)
-        except TimeoutError as error:
-            if self._http.transport is not None:
-                self._http.transport.abort()
-            raise ClientGone from error
-        except ConnectionError as error:
-            raise ClientGone from error
+        await put(self._http, self.response, data)
 
 
 class SseStream(HttpStream):
@@ -66,9 +79,7 @@ class SseStream(HttpStream):
     """
 
     def _response(self) -> EventSourceResponse:
-        response = EventSourceResponse(sep="\n", allow_all_methods=True, ping_interval=self._heartbeat)
-        response.headers["Cache-Control"] = NO_STORE  # the library sets no-cache
-        return response
+        return event_source(self._heartbeat)
 
     async def relay(self, after: int) -> None:
         response = self.response

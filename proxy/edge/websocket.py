@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
@@ -18,15 +18,16 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from proxy.edge.chat import new_request, session_of
-from proxy.edge.events import as_frame
+from proxy.edge.events import as_frame, as_push, number_after
 from proxy.edge.live import Live
 from proxy.edge.read import Reader, json_object, message
 from proxy.errors import BadRequest, ClientGone, Conflict, Draining, ProxyError, SessionInvalid, UpgradeRequired
 from proxy.flow import Flow
-from proxy.model import Client, Request
+from proxy.model import Client, Request, Session
 from proxy.streams import StreamSettings
-from proxy.streams.answer import Answer, Fields, error_fields
+from proxy.streams.answer import Answer, Event, Fields, error_fields
 from proxy.streams.answers import Answers
+from proxy.streams.push import CHANNEL, Address, Channels
 
 PROTOCOL = "sidegate.v1"
 MAX_WAITING = 8  # messages that may wait for the one being answered
@@ -41,6 +42,8 @@ class WebSocketEdge:
         answers: Answers,
         streams: StreamSettings,
         live: Live,
+        channels: Channels,
+        owned: Callable[[Session], str],
         *,
         max_bytes: int,
         clock: Callable[[], float] = time.time,
@@ -50,6 +53,8 @@ class WebSocketEdge:
         self._answers = answers
         self._heartbeat = streams.heartbeat
         self._live = live
+        self._channels = channels
+        self._owned = owned
         self._max_bytes = max_bytes
         self._clock = clock
 
@@ -65,8 +70,13 @@ class WebSocketEdge:
         )
         await socket.prepare(http)
         with self._live.socket():
-            await _Conversation(socket, client, self._flow, self._answers, self._live, self._clock).run()
+            pushes = self._channels.follow(self._address(client), number_after(http.query.get("after"), CHANNEL))
+            await _Conversation(socket, client, self._flow, self._answers, self._live, pushes, self._clock).run()
         return socket
+
+    def _address(self, client: Client) -> Address:
+        session = session_of(client)
+        return Address(session.site, self._owned(session))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,7 @@ class _Conversation:
         flow: Flow,
         answers: Answers,
         live: Live,
+        pushes: AsyncGenerator[Sequence[Event], None],
         clock: Callable[[], float],
     ) -> None:
         self._socket = socket
@@ -96,13 +107,18 @@ class _Conversation:
         self._flow = flow
         self._answers = answers
         self._live = live
+        self._pushes = pushes
         self._clock = clock
         self._waiting: asyncio.Queue[_Turn] = asyncio.Queue(MAX_WAITING)
 
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                helpers = [tasks.create_task(self._relay_waiting()), tasks.create_task(self._live.drained())]
+                helpers = [
+                    tasks.create_task(self._relay_waiting()),
+                    tasks.create_task(self._relay_pushes()),
+                    tasks.create_task(self._live.drained()),
+                ]
                 await self._read()
                 for task in helpers:  # the client is gone: nobody is left to answer
                     task.cancel()
@@ -142,9 +158,12 @@ class _Conversation:
                 raise BadRequest("unknown frame type", public='"type" must be message, resume, stop or ping.')
 
     def _request(self, fields: Fields, request_id: str) -> Request:
+        self._still_valid()
+        return new_request(self._client, message(fields), request_id)
+
+    def _still_valid(self) -> None:
         if self._clock() >= session_of(self._client).ends:
             raise SessionInvalid("the session ended while the socket was open")
-        return new_request(self._client, message(fields), request_id)
 
     def _own(self, fields: Fields) -> Answer:
         answer_id = fields.get("answer_id")
@@ -183,6 +202,21 @@ class _Conversation:
                         await self._write(as_frame(answer.id, event, turn.more))
         if answer.failure is not None and answer.failure.close is not None:
             await self._socket.close(code=answer.failure.close, message=answer.failure.code.encode())
+
+    async def _relay_pushes(self) -> None:
+        """What is sent to the session later, whatever is being answered. Ends when the socket's reading ends."""
+        async with aclosing(self._pushes) as batches:
+            async for events in batches:
+                try:
+                    self._still_valid()
+                    for event in events:
+                        if event.name == "push":  # an answer's `start` would be taken for the answer to a message
+                            await self._write(as_push(event))
+                except SessionInvalid as error:
+                    await self._refuse(error, "", {})
+                    return
+                except ClientGone:
+                    return
 
     async def _refuse(self, error: ProxyError, request_id: str, more: Fields) -> None:
         with suppress(ClientGone):

@@ -19,7 +19,7 @@ from proxy.errors import RateLimited
 from proxy.model import Client, Count, Mode, Request
 from proxy.store import Hit, Store, Tier
 
-OPENINGS = frozenset({"session", "refresh", "ticket", "ws", "page"})
+OPENINGS = frozenset({"session", "refresh", "ticket", "ws", "events", "page"})
 
 
 class LimitSettings(Section):

@@ -42,22 +42,22 @@ class Shape:
             )
         if not text.strip():
             raise BadRequest("an empty message", public="The message is empty.")
-        _bounded(request.message.context)
+        bounded(request.message.context, "context")
         return request
 
 
-def _bounded(context: Mapping[str, object]) -> None:
-    """Refuse a context that is deeper, longer or larger than a page's facts about a chat would be."""
+def bounded(fields: Mapping[str, object], what: str) -> None:
+    """Refuse what is deeper, longer or larger than a page's facts about a chat would be."""
     left = MAX_CONTEXT_CHARS
-    values: list[tuple[object, int]] = [(context, 0)]
+    values: list[tuple[object, int]] = [(fields, 0)]
     while values:
         value, depth = values.pop()
         if depth > MAX_DEPTH:
-            raise BadRequest(f"context is nested deeper than {MAX_DEPTH}")
+            raise BadRequest(f"{what} is nested deeper than {MAX_DEPTH}")
         match value:
             case dict():
                 if len(value) > MAX_CONTEXT_KEYS:
-                    raise BadRequest(f"context has an object of more than {MAX_CONTEXT_KEYS} keys")
+                    raise BadRequest(f"{what} has an object of more than {MAX_CONTEXT_KEYS} keys")
                 values.extend((item, depth + 1) for pair in value.items() for item in pair)
                 left -= len(value)
             case list():
@@ -68,4 +68,4 @@ def _bounded(context: Mapping[str, object]) -> None:
             case _:
                 left -= 8
         if left < 0:
-            raise BadRequest(f"context is larger than {MAX_CONTEXT_CHARS} characters")
+            raise BadRequest(f"{what} is larger than {MAX_CONTEXT_CHARS} characters")

@@ -2,6 +2,7 @@
 
 answer    one answer: the flow's sink on one side, listeners on the other
 answers   all answers of this process, and their tasks
+push      what a session is told without having asked
 journal   what other replicas can read of them
 """
 

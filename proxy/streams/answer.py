@@ -39,7 +39,9 @@ def error_fields(error: ProxyError, request_id: str) -> Fields:
 class Answer:
     """A Sink. `failure` is what it ended in, if it did."""
 
-    def __init__(self, request: Request, settings: StreamSettings) -> None:
+    def __init__(
+        self, request: Request, settings: StreamSettings, announce: Callable[[Request], None] = lambda _: None
+    ) -> None:
         self.request = request
         self.events: list[Event] = []
         self.failure: ProxyError | None = None
@@ -47,6 +49,7 @@ class Answer:
         self.has_opened = False
         self.size = 0  # bytes of text, about
         self._settings = settings
+        self._announce = announce
         self._news = asyncio.Event()
         self._listeners = 0
         self._is_detached = False
@@ -76,6 +79,7 @@ class Answer:
         self.request = request
         self.is_admitted = True
         self._add("start", {"answer_id": self.id})
+        self._announce(request)
 
     async def start(self) -> None:
         self.has_opened = True

@@ -19,10 +19,15 @@ Run = Callable[[Request, Answer], Coroutine[None, None, None]]
 
 
 class Answers:
-    """`settings` by site. Kept answers are bounded in number and bytes: the oldest finished ones go first."""
+    """`settings` by site; `announce` is called when an answer has begun. Kept answers are bounded in number and bytes:
+    the oldest finished ones go first.
+    """
 
-    def __init__(self, settings: Mapping[str, StreamSettings]) -> None:
+    def __init__(
+        self, settings: Mapping[str, StreamSettings], announce: Callable[[Request], None] = lambda _: None
+    ) -> None:
         self._settings = settings
+        self._announce = announce
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._by_key: dict[tuple[str, str, str], str] = {}  # whose entries live and go with their answers
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -46,7 +51,7 @@ class Answers:
             raise Draining("no new answers while draining")
         if len(self._tasks) >= MAX_KEPT:
             raise UpstreamUnavailable("too many answers are running", retry_after=1)
-        answer = Answer(request, self._settings[request.site.name])
+        answer = Answer(request, self._settings[request.site.name], self._announce)
         self._answers[answer.id] = answer
         if request.idempotency_key is not None:
             self._by_key[_key(request)] = answer.id

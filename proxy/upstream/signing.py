@@ -11,6 +11,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 import orjson
@@ -18,16 +19,18 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from jwt import InvalidKeyError, PyJWS
+from jwt import InvalidKeyError, InvalidTokenError, PyJWS
 from jwt.algorithms import HMACAlgorithm
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from proxy.config import Secret, Section
+from proxy.errors import SignatureInvalid
 from proxy.model import Request
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 _Key = bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 _MIN_RSA_BITS = 2048  # RFC 7518 section 3.3
+_MAX_TOKEN_CHARS = 4096
 
 
 class SigningSettings(Section):
@@ -80,6 +83,18 @@ def _load(algorithm: Algorithm, secret: Secret) -> _Key:
     raise ValueError(f"{algorithm} takes {kinds[algorithm]}")
 
 
+def _shared(settings: SigningSettings) -> list[bytes]:
+    """The HS256 secrets, the current one first. A private key from before is none, nor is an empty one."""
+    secrets_: list[bytes] = []
+    if settings.algorithm == "HS256":
+        for secret in (settings.key, *settings.previous.values()):
+            with suppress(ValueError):
+                key = _load("HS256", secret)
+                if isinstance(key, bytes):
+                    secrets_.append(key)
+    return secrets_
+
+
 class _PreparedHmac(HMACAlgorithm):
     """Signs with a key that was checked when it was loaded. Whether it is long enough is the configuration's to say:
     the library would warn on every single token."""
@@ -104,6 +119,7 @@ class Signer:
         self._session_key = session_key
         self._clock = clock
         self._key = _load(settings.algorithm, settings.key)
+        self._shared = _shared(settings)
         self._headers = {"kid": settings.key_id}
         self._jws = PyJWS([settings.algorithm])
         if settings.algorithm == "HS256":
@@ -117,6 +133,20 @@ class Signer:
 
     def owned(self, request: Request) -> str:
         return owned_id(self._session_key, request.site.name, request.session.id)
+
+    def claims(self, token: str) -> dict[str, object]:
+        """What somebody says who holds one of the shared keys. Raises SignatureInvalid.
+
+        With the other algorithms there is no such key. Time, audience and the rest are the caller's to judge.
+        """
+        if len(token) > _MAX_TOKEN_CHARS or not token.isascii():
+            raise SignatureInvalid("no token")
+        for key in self._shared:
+            with suppress(InvalidTokenError, orjson.JSONDecodeError):
+                claims = orjson.loads(self._jws.decode(token, key, ["HS256"]))
+                if isinstance(claims, dict):
+                    return claims
+        raise SignatureInvalid("not signed with a shared key" if self._shared else "there is no shared key")
 
     def sign(self, request: Request, body: bytes) -> str:
         """The token for this body. No `nbf`: n8n gives clocks no leeway, and one that is ahead would refuse us."""
