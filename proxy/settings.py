@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
@@ -45,6 +45,7 @@ RULES = Rules(
     )
 )  # fmt: skip
 MAKE_KEY = "`openssl rand -base64 48`"
+S = TypeVar("S", bound=Section)
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
 
@@ -80,7 +81,7 @@ class UpstreamShare(Section):
 
 
 class SiteSettings(Section):
-    """A tenant. `limits`, `content` and `filters` replace the general ones as a whole."""
+    """A tenant. `limits` replace the general ones unless empty; the other sections change what they name."""
 
     origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     # Once loaded there is one: the only upstream where none is written.
@@ -128,17 +129,22 @@ class Settings(Section):
     telemetry: TelemetrySettings = TelemetrySettings()
 
     def site_limits(self, name: str) -> tuple[LimitSettings, ...]:
-        limits = self.sites[name].limits
-        return self.limits if limits is None else limits
+        return self.sites[name].limits or self.limits  # an empty list is no way to have none
 
     def site_content(self, name: str) -> ContentSettings:
-        return self.sites[name].content or self.content
+        return _overridden(self.content, self.sites[name].content)
 
     def site_streams(self, name: str) -> StreamSettings:
-        return self.sites[name].streams or self.streams
+        return _overridden(self.streams, self.sites[name].streams)
 
     def site_filters(self, name: str) -> FilterSettings:
-        return self.sites[name].filters or self.filters
+        return _overridden(self.filters, self.sites[name].filters)
+
+
+def _overridden(general: S, own: S | None) -> S:
+    """The general section with what the site's own one says."""
+    written = {} if own is None else {key: getattr(own, key) for key in own.model_fields_set}
+    return general.model_copy(update=written)
 
 
 @dataclass(frozen=True, slots=True)

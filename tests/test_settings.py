@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from proxy.config import A_SECRET, ConfigError, Problem, Secret, parse_yaml
 from proxy.forms import Form, describe, field_form, forms, inside, is_section, items_of, values_of
-from proxy.guard.limits import DEFAULT_LIMITS
+from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
 from proxy.guard.shape import ContentSettings
 from proxy.settings import MAKE_KEY, RULES, Loaded, Settings, is_loopback, json_schema, load
 from proxy.starter import starter
@@ -322,14 +322,21 @@ def test_debug_opens_the_log_unless_that_is_set(reading: Any) -> None:
 
 
 def test_a_site_may_have_limits_content_and_filters_of_its_own(reading: Any) -> None:
-    own = {"limits": [], "content": {"max_chars": 5}, "filters": {"max_chars": 6}}
-    sites = {"shop": {"origins": ["https://a"]}, "own": {"origins": ["https://b"], **own}}
-    found: Settings = reading(tree(sites=sites, content={"max_chars": 7})).settings
-    assert (found.site_limits("shop"), found.site_limits("own")) == (DEFAULT_LIMITS, ())
-    assert (found.site_content("shop"), found.site_content("own")) == (
-        ContentSettings(max_chars=7),
-        ContentSettings(max_chars=5),
-    )
+    rule = {"per": "ip", "limit": 1, "window": 1}
+    own = {"limits": [rule], "content": {"max_chars": 5}, "filters": {"max_chars": 6}}
+    empty: dict[str, Any] = {"limits": [], "content": {}, "filters": {}, "streams": {}}
+    sites = {
+        "shop": {"origins": ["https://a"]},
+        "own": {"origins": ["https://b"], **own},
+        "empty": {"origins": ["https://c"], **empty},
+    }
+    content = {"max_chars": 7, "mode": "observe"}
+    found: Settings = reading(tree(sites=sites, content=content)).settings
+    assert found.site_limits("shop") == found.site_limits("empty") == DEFAULT_LIMITS
+    assert found.site_limits("own") == (LimitSettings.model_validate(rule),)
+    assert found.site_content("shop") == found.site_content("empty") == ContentSettings(max_chars=7, mode="observe")
+    assert found.site_content("own") == ContentSettings(max_chars=5, mode="observe")
+    assert found.site_streams("empty") == found.streams
     assert (found.site_filters("shop").max_chars, found.site_filters("own").max_chars) == (20_000, 6)
 
 
