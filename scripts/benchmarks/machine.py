@@ -52,7 +52,8 @@ def allow_many_files() -> None:
 def cpu_seconds(pid: int) -> float:
     """CPU time that all threads of a process have used so far, in user and kernel mode.
 
-    The clock id is clock_getcpuclockid(3)'s, which Python doesn't have: /proc/PID/schedstat is of the first thread only.
+    The clock id is what clock_getcpuclockid(3) gives, which Python doesn't have. /proc/PID/schedstat would be of the
+    first thread only.
     """
     return time.clock_gettime((~pid << 3) | 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -31,8 +32,11 @@ class Share:
 
 
 def row(name: str, unit: str, plain: Sequence[float], sidegate: Sequence[float]) -> Row:
-    """From one figure of each for every round. A round's two figures were taken close to each other."""
-    ratios = [theirs / ours for ours, theirs in zip(plain, sidegate, strict=True)]
+    """From one figure of each for every round. A round's two figures were taken close to each other.
+
+    A figure of the plain relay that is not above zero (memory, on a very small run) has no ratio.
+    """
+    ratios = [theirs / ours if ours > 0 else math.nan for ours, theirs in zip(plain, sidegate, strict=True)]
     return Row(name, unit, median(plain), median(sidegate), median(ratios), min(ratios), max(ratios))
 
 
@@ -58,7 +62,7 @@ class Report:
             spread = f"{row.low:.2f} to {row.high:.2f}"
             figures = f"{_figure(row.plain):>11}{_figure(row.sidegate):>11}{row.ratio:>8.2f}"
             lines.append(f"{row.name:<38}{row.unit:>10}{figures}   {spread}")
-        lines += ["", f"{'the guard alone, without network':<38}{'':>10}{'':>11}{'sidegate':>11}{'ratio':>8}   budget"]
+        lines += ["", f"{'in a loop, without network':<38}{'':>10}{'':>11}{'sidegate':>11}{'ratio':>8}   budget"]
         for share in self.guard:
             budget = "" if share.budget is None else f"{share.budget:g} us"
             figures = f"{_figure(share.micros):>11}{share.relays:>8.2f}"

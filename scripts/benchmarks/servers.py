@@ -34,6 +34,7 @@ class Server:
     name: str
     pid: int
     port: int
+    ops_port: int = 0  # 0: it has none
     path: str = "/"
     websocket: str = "/ws"
     has_sessions: bool = False
@@ -53,7 +54,7 @@ async def plain_relay(place: Place) -> AsyncIterator[Server]:
     port = free_port()
     url = f"http://127.0.0.1:{place.upstream}/webhook/chat"
     with place.cores.for_the_server():
-        process = _start([sys.executable, "-m", "scripts.benchmarks.plain_relay", str(port), url], place)
+        process = start([sys.executable, "-m", "scripts.benchmarks.plain_relay", str(port), url], place)
     async with _ready(process, place, port):
         yield Server("plain", process.pid, port)
 
@@ -61,12 +62,13 @@ async def plain_relay(place: Place) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def sidegate(place: Place, store: str = "memory:") -> AsyncIterator[Server]:
     """As `sidegate serve` starts it, in production, with its default settings but for the height of the limits."""
-    port = free_port()
-    config = write_config(place, store, port)
+    port, ops_port = free_port(), free_port()
+    config = write_config(place, store, port, ops_port)
     with place.cores.for_the_server():
-        process = _start([sys.executable, "-m", "proxy", "serve", "--config", str(config)], place)
+        process = start([sys.executable, "-m", "proxy", "serve", "--config", str(config)], place)
     async with _ready(process, place, port):
-        yield Server("sidegate", process.pid, port, "/v1/messages", "/v1/ws", has_sessions=True)
+        paths = {"path": "/v1/messages", "websocket": "/v1/ws"}
+        yield Server("sidegate", process.pid, port, ops_port, **paths, has_sessions=True)
 
 
 @asynccontextmanager
@@ -74,19 +76,19 @@ async def redis(place: Place, path: str) -> AsyncIterator[int]:
     """An empty Redis on a port of its own, beside the load generator, that writes nothing to disk."""
     port = free_port()
     options = ["--bind", "127.0.0.1", "--dir", str(place.directory), "--save", "", "--appendonly", "no"]
-    process = _start([path, "--port", str(port), *options], place)
+    process = start([path, "--port", str(port), *options], place)
     async with _ready(process, place, port):
         yield port
 
 
-def write_config(place: Place, store: str, port: int) -> Path:
+def write_config(place: Place, store: str, port: int = 0, ops_port: int = 0) -> Path:
     """A configuration file with keys made for this run; ports of 0 are chosen by the system."""
     upstream: dict[str, object] = {"kind": "n8n", "url": f"http://127.0.0.1:{place.upstream}/webhook/chat"}
     upstream |= _known({"max_answer_bytes": 64 * 1024 * 1024, "max_connections": 2000, "max_concurrent": 2000})
     settings = {
         "environment": "production",
         "listen": {"host": "127.0.0.1", "port": port, "allowed_hosts": ["127.0.0.1"]},
-        "ops": {"host": "127.0.0.1", "port": 0},
+        "ops": {"host": "127.0.0.1", "port": ops_port},
         "store": {"url": store},
         "session": {"key": {"file": _key_file(place)}},
         "signing": {"key": {"file": _key_file(place)}},
@@ -110,7 +112,8 @@ def _key_file(place: Place) -> str:
     return str(path)
 
 
-def _start(command: list[str], place: Place) -> subprocess.Popen[bytes]:
+def start(command: list[str], place: Place) -> subprocess.Popen[bytes]:
+    """On the cores of the caller. What it says goes to a file, which never blocks it."""
     # Sidegate takes settings from the environment: none of the caller's may get in.
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with tempfile.NamedTemporaryFile(suffix=".log", dir=place.directory, delete=False) as log:
@@ -124,7 +127,7 @@ async def _ready(process: subprocess.Popen[bytes], place: Place, port: int) -> A
         async with asyncio.timeout(START_SECONDS):
             while not await _listens(port):
                 if process.poll() is not None:
-                    raise RuntimeError(f"{process.args!r} ended with {process.returncode}: {_last_words(place)}")
+                    raise RuntimeError(f"{process.args!r} ended with {process.returncode}: {last_words(place)}")
                 await asyncio.sleep(0.02)
         yield
     finally:
@@ -145,6 +148,29 @@ async def _listens(port: int) -> bool:
     return True
 
 
-def _last_words(place: Place) -> str:
+async def counts_locally(ops_port: int) -> bool:
+    """Did Sidegate lose its Redis: it then decides by itself, and what it costs says nothing about Redis."""
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", ops_port)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    return b'"degraded"' in answer
+
+
+async def redis_reads(port: int) -> int:
+    """How often Redis has read from a connection so far: once for every round trip."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(5):
+        writer.write(b"INFO stats\r\n")
+        while not (line := await reader.readline()).startswith(b"total_reads_processed:"):
+            if not line:
+                raise RuntimeError("Redis says nothing about its reads")
+    writer.close()
+    return int(line.partition(b":")[2])
+
+
+def last_words(place: Place) -> str:
+    """The end of the newest log."""
     logs = sorted(place.directory.glob("*.log"), key=lambda path: path.stat().st_mtime)
     return logs[-1].read_text(errors="replace")[-2000:] if logs else ""

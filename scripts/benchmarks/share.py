@@ -1,7 +1,8 @@
 """What the guard costs by itself: its stages, the body and the token of a message, without a network around them.
 
-`python -m scripts.benchmarks.share CONFIG SECONDS` starts Sidegate in this process, sends it one message over a socket,
-keeps what the flow got to see of it, and repeats the guard's work on that. Prints microseconds of CPU as JSON.
+`python -m scripts.benchmarks.share CONFIG SECONDS REDIS_PORT` starts Sidegate in this process, sends it one message
+over a socket, keeps what the flow got to see of it, and repeats the guard's work on that. Prints microseconds of CPU as
+JSON. REDIS_PORT is 0 for the memory store.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from proxy import app, settings
 from proxy.flow import Flow, Line
 from proxy.model import Client, Request, Sink, Stage
 from proxy.upstream.signing import Signer
-from scripts.benchmarks.servers import Server
+from scripts.benchmarks.servers import Server, counts_locally, redis_reads
 from scripts.benchmarks.traffic import SMALL_ANSWER, listening
 from scripts.benchmarks.visitors import JSON, visitors
 
@@ -49,17 +50,24 @@ class Watched(Flow):
         await super().answer(request, sink)
 
 
-async def measure(path: Path, seconds: float) -> dict[str, float]:
-    """CPU microseconds per message, for each part of the guard; "all" is their sum."""
+async def measure(path: Path, seconds: float, redis_port: int) -> dict[str, float]:
+    """CPU microseconds per message, for each part of the guard and for all of it.
+
+    With Redis also the "round trips" of a message, and whether Sidegate "counts locally".
+    """
     loaded = settings.load(path, {}).settings
     with patch.object(app, "Flow", Watched):
         async with listening() as upstream, app.running(_towards(loaded, upstream.port)) as running:
-            server = Server("", 0, running.port, "/v1/messages", has_sessions=True)
+            server = Server("", 0, running.port, path="/v1/messages", has_sessions=True)
             lane = upstream.lane(SMALL_ANSWER)
             async with asyncio.timeout(10), visitors(server, [lane], JSON) as (client,):
                 await client.first_piece()
                 await client.idle()
-            return await _parts(seconds)
+            found = await _parts(seconds)
+            if redis_port:
+                found["round trips"] = await _round_trips(redis_port)
+                found["counts locally"] = await counts_locally(running.ops_port)
+            return found
 
 
 def _towards(loaded: settings.Settings, port: int) -> settings.Settings:
@@ -84,13 +92,27 @@ async def _parts(seconds: float) -> dict[str, float]:
     async def sign() -> None:
         signer.sign(request, body)
 
-    found = {
-        "connect stages": await _micros(_through(parts["connect_stages"], Watched.client), seconds),
-        "message stages": await _micros(_through(parts["message_stages"], request), seconds),
-        "body": await _micros(encode, seconds),
-        "token": await _micros(sign, seconds),
-    }
-    return found | {"all": sum(found.values())}
+    found: dict[str, float] = {}
+    for stages, subject in ((parts["connect_stages"], Watched.client), (parts["message_stages"], request)):
+        passed = subject
+        for stage in stages:
+            # A stage may be there twice, once for what it enforces and once for what it only observes.
+            name = f"stage {stage.name}"
+            found[name] = found.get(name, 0.0) + await _micros(_through([stage], passed), seconds)
+            passed = await stage.check(passed)
+    found |= {"body": await _micros(encode, seconds), "token": await _micros(sign, seconds)}
+    return found | {"the guard": sum(found.values())}
+
+
+async def _round_trips(port: int) -> float:
+    """Of one message. The store's own watch and this question add a few to all of them."""
+    connect = _through(Watched.parts["connect_stages"], Watched.client)
+    message = _through(Watched.parts["message_stages"], Watched.request)
+    before = await redis_reads(port)
+    for _ in range(10 * BATCH):
+        await connect()
+        await message()
+    return (await redis_reads(port) - before) / (10 * BATCH)
 
 
 def _through(stages: Sequence[Stage[Any]], subject: Any) -> Callable[[], Awaitable[None]]:  # Any: Client or Request
@@ -117,5 +139,5 @@ async def _micros(work: Callable[[], Awaitable[None]], seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    found = uvloop.run(measure(Path(sys.argv[1]), float(sys.argv[2])))
+    found = uvloop.run(measure(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])))
     sys.stdout.write(orjson.dumps(found).decode())

@@ -22,6 +22,7 @@ QUESTION = (
     "I ordered a blue jacket last week and it still hasn't arrived. Could you please tell me where the parcel is now, "
     "and whether I can change the address to my office, since nobody is at home then? Lane "
 )
+NUDGE_SECONDS = 0.5  # a piece that is not seen for that long was swallowed
 _LANE = re.compile(rb"Lane ([a-p]{4})")
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
@@ -47,7 +48,7 @@ def _line(kind: str, **more: str) -> bytes:
 
 
 def _piece(tokens: int) -> bytes:
-    words = ["time ", "and ", *["sea, "] * tokens][: tokens - 1] + [MARK.decode()]
+    words = [*(["time ", "and ", "sea, "] * tokens)[: tokens - 1], MARK.decode()]
     return b"".join(_line("item", content=word) for word in words)
 
 
@@ -121,23 +122,26 @@ class Upstream:
     def __init__(self) -> None:
         self.lanes: dict[bytes, Lane] = {}
         self.port = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def lane(self, plan: Plan) -> Lane:
         lane = Lane(len(self.lanes), plan)
         self.lanes[lane.name.encode()] = lane
         return lane
 
-    async def nudge(self, every: float = 0.1) -> None:
-        """Keep lanes going whose piece was swallowed on the way. Runs until cancelled."""
-        seen: dict[Lane, tuple[int, int]] = {}
-        while True:
-            await asyncio.sleep(every)
-            for lane in self.lanes.values():
-                now = (lane.messages, lane.pieces)
-                if lane.is_streaming and seen.get(lane) == now:
-                    lane.nudges += 1
-                    lane.go_on()
-                seen[lane] = now
+    def nudge(self, every: float, seen: dict[Lane, tuple[int, int]]) -> None:
+        """Keep lanes going whose piece was swallowed on the way. Comes back every so many seconds, until close()."""
+        for lane in self.lanes.values():
+            now = (lane.messages, lane.pieces)
+            if lane.is_streaming and seen.get(lane) == now:
+                lane.nudges += 1
+                lane.go_on()
+            seen[lane] = now
+        self._timer = asyncio.get_running_loop().call_later(every, self.nudge, every, seen)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class _Webhook(asyncio.Protocol):
@@ -278,10 +282,9 @@ async def listening() -> AsyncIterator[Upstream]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Webhook(upstream), "127.0.0.1", 0, backlog=1024)
     upstream.port = server.sockets[0].getsockname()[1]
+    upstream.nudge(NUDGE_SECONDS, {})
     try:
-        async with asyncio.TaskGroup() as tasks:
-            nudging = tasks.create_task(upstream.nudge())
-            yield upstream
-            nudging.cancel()
+        yield upstream
     finally:
+        upstream.close()
         server.close()

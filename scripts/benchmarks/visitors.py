@@ -16,7 +16,7 @@ from scripts.benchmarks.traffic import QUESTION, Client, Lane
 
 BROWSER = {
     "Origin": ORIGIN,
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36",
     "Accept-Language": "de-DE,de;q=0.9,en;q=0.8",
     "Accept-Encoding": "gzip, deflate, br, zstd",
     "Sec-Fetch-Site": "cross-site",
@@ -89,7 +89,7 @@ class IdleSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's, which doesn't say that it is one
-        transport.write(self._handshake)
+        self._transport.write(self._handshake)
 
     def data_received(self, data: bytes) -> None:
         if self.opened.done():
