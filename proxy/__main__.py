@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def _run(settings: Settings, banner: str | None = None) -> None:
     try:
         app.run(settings, banner=banner)
     except OSError as error:
-        if error.errno not in CANT_LISTEN:
+        if error.errno not in CANT_LISTEN and not isinstance(error, socket.gaierror):
             raise
         raise click.ClickException(f"can't listen: {error.strerror}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 from collections.abc import AsyncIterator
@@ -79,7 +80,8 @@ async def _serve(settings: Settings, banner: str | None) -> None:
             await stop.wait()  # a signal ends this
             log.info("draining")
     finally:
-        logs.stop()
+        if not logs.stop():
+            os._exit(0)  # all is drained and closed; a log that nobody reads must not keep the process
 
 
 @asynccontextmanager

@@ -63,7 +63,7 @@ def write_starter(folder: Path, text: str) -> list[Path]:
     keys.mkdir(mode=0o700, exist_ok=True)
     keys.chmod(0o700)
     for file in files:
-        content, mode = (text, 0o644) if file == files[0] else (secrets.token_urlsafe(48) + "\n", 0o600)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as out:
+        content = text if file == files[0] else secrets.token_urlsafe(48) + "\n"
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.write(content)
     return files

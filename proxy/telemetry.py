@@ -10,7 +10,9 @@ import logging
 import logging.handlers
 import queue
 import sys
+import threading
 import time
+from contextlib import suppress
 from typing import IO, Annotated, Literal
 
 import orjson
@@ -25,6 +27,7 @@ Level = Annotated[
 ]
 
 QUEUE_LINES = 10_000
+STOP_SECONDS = 2.0
 
 
 class AuditSettings(Section):
@@ -139,6 +142,17 @@ class _BoundedQueue(logging.handlers.QueueHandler):
         return record  # stays in this process: nothing needs to be made picklable
 
 
+class _Listener(logging.handlers.QueueListener):
+    def end(self, seconds: float) -> bool:
+        """As stop(), but waiting for no longer than this."""
+        with suppress(queue.Full):
+            self.queue.put_nowait(None)
+        thread: threading.Thread | None = self._thread
+        if thread is not None:
+            thread.join(seconds)
+        return thread is None or not thread.is_alive()
+
+
 class Logs:
     """The process's log output. `stop` writes what is queued and returns."""
 
@@ -154,21 +168,20 @@ class Logs:
         ]
         logging.getLogger("sidegate.audit").propagate = False
 
-    def _listen(
-        self, logger: logging.Logger, stream: IO[str], level: str, metrics: Metrics
-    ) -> logging.handlers.QueueListener:
+    def _listen(self, logger: logging.Logger, stream: IO[str], level: str, metrics: Metrics) -> _Listener:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(JsonFormatter())
         lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
         logger.handlers[:] = [_BoundedQueue(lines, metrics)]
         logger.setLevel(level)
-        listener = logging.handlers.QueueListener(lines, handler)
+        listener = _Listener(lines, handler)
         listener.start()
         return listener
 
-    def stop(self) -> None:
-        for listener in self._listeners:
-            listener.stop()
+    def stop(self) -> bool:
+        """Write what is queued. False when nobody reads it: the interpreter would then wait for its threads at exit."""
+        ended = [listener.end(STOP_SECONDS) for listener in self._listeners]
+        return all(ended)
 
 
 _audit = logging.getLogger("sidegate.audit")

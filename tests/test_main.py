@@ -186,7 +186,7 @@ def test_init_gives_secrets_to_their_owner_alone(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in tmp_path.rglob("*")}
-    assert modes == {"sidegate.yaml": "0o644", "secrets": "0o700", "session_key": "0o600", "jwt_key": "0o600"}
+    assert modes == {"sidegate.yaml": "0o600", "secrets": "0o700", "session_key": "0o600", "jwt_key": "0o600"}
 
 
 def test_init_says_what_comes_next(tmp_path: Path) -> None:

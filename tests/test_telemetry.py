@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 
 import orjson
@@ -46,6 +47,22 @@ def test_audit_events_can_go_to_stderr_and_be_switched_off(capfd: pytest.Capture
     assert out == ""
     assert "DENIED" not in err
     assert '"X"' in err
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_log_that_nobody_reads_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.telemetry.STOP_SECONDS", 0.1)
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "w") as unread:
+        monkeypatch.setattr("sys.stderr", unread)
+        logs = Logs(TelemetrySettings(), AuditSettings(), Metrics())
+        for _ in range(2000):
+            logging.getLogger("x").warning("x" * 200)
+        assert logs.stop() is False
+        os.read(ours, 1_000_000)  # now somebody reads, and the thread can end
+        while logs.stop() is False:
+            os.read(ours, 1_000_000)
+    os.close(ours)
 
 
 def test_a_full_queue_drops_lines_and_counts_them() -> None:

@@ -120,7 +120,10 @@ async def _play(script: Script, writer: asyncio.StreamWriter, asked: Asked) -> b
         if asked.closed.is_set():
             return False
         writer.write(step.data)
-        await writer.drain()
+        try:
+            await writer.drain()
+        except ConnectionError:
+            return False
     return True
 
 

@@ -13,6 +13,7 @@ from proxy.edge.live import Live
 from proxy.edge.problem import problem
 from proxy.edge.read import Reader, message
 from proxy.edge.sse import HttpStream, NdjsonStream, SseStream
+from proxy.edge.stall import unstalled
 from proxy.errors import BadRequest, ProxyError
 from proxy.flow import Flow
 from proxy.guard import limits
@@ -67,7 +68,7 @@ class ChatEdge:
     async def _relay(self, http: web.Request, answer: Answer, form: str, after: int) -> web.StreamResponse:
         kind: type[HttpStream] = SseStream if form == EVENT_STREAM else NdjsonStream
         stream = kind(http, answer, self._heartbeat)
-        with self._live.streaming():
+        with self._live.streaming(), unstalled(http):
             await answer.opened(COMMIT_AFTER)
             if answer.early is not None:
                 return _refusal(answer.early, answer.request)

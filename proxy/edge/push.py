@@ -19,6 +19,7 @@ from proxy.edge.live import Live
 from proxy.edge.ops import json_response
 from proxy.edge.read import REQUEST_ID, Reader
 from proxy.edge.sse import event_source, put
+from proxy.edge.stall import unstalled
 from proxy.errors import (
     BadRequest,
     ClientGone,
@@ -153,18 +154,18 @@ class EventsEdge:
         session = session_of(await self._flow.admit(self._reader.client(http, "events")))
         after = number_after(http.headers.get("Last-Event-ID", http.query.get("after")), CHANNEL)
         response = event_source(self._heartbeat)
-        with self._live.streaming():
+        with self._live.streaming(), unstalled(http):
             try:
                 await response.prepare(http)
             except ConnectionError as error:
                 raise ClientGone from error
             async with response:  # leaving ends the library's ping
-                await put(http, response, sse.comment("open"))
+                await put(response, sse.comment("open"))
                 try:
                     await self._relay(http, response, session, after)
                 except (Draining, SessionInvalid) as error:
                     fields = orjson.dumps(error_fields(error, http[REQUEST_ID]))
-                    await put(http, response, sse.event("error", fields))
+                    await put(response, sse.event("error", fields))
         return response
 
     async def _relay(self, http: web.Request, response: EventSourceResponse, session: Session, after: int) -> None:
@@ -176,5 +177,5 @@ class EventsEdge:
                 aclosing(self._channels.follow(address, after)) as batches,
             ):
                 async for events in batches:
-                    await put(http, response, as_sse(CHANNEL, events))
+                    await put(response, as_sse(CHANNEL, events))
         raise SessionInvalid("the session ended while it listened")

@@ -57,7 +57,7 @@ class Reader:
         peer = _address(http.remote or "") or "unknown"
         trusted = self._is_trusted(peer)
         forwarded = headers.getall("X-Forwarded-For", ()) if trusted else ()
-        scheme = headers.get("X-Forwarded-Proto", "").strip().lower() if trusted else ""
+        scheme = headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower() if trusted else ""
         passing = dict(relayable(headers.items()))  # what is named in Connection ends here
         traceparent = passing.get("traceparent", "")
         return Client(

@@ -115,6 +115,8 @@ async def _guarded(http: web.Request, handler: Handler, request_id: str) -> web.
                 return await handler(http)
             except web.HTTPException as error:
                 raise _translated(error) from None
+            except ConnectionError as error:
+                raise ClientGone from error
     except ClientGone:
         return web.Response(status=499)
     except ProxyError as error:
@@ -125,6 +127,8 @@ def _translated(error: web.HTTPException) -> ProxyError:
     """What aiohttp raises by itself, in our words."""
     match error.status:
         case 404:
+            return NotFound("no such path")
+        case 405 if error.headers.get("Allow") == "OPTIONS":  # only the preflight's route is there
             return NotFound("no such path")
         case 405:
             return MethodNotAllowed("no such method here", headers={"Allow": error.headers.get("Allow", "")})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -16,31 +15,20 @@ from proxy.guard import limits
 from proxy.streams.answer import Answer, Event
 from proxy.wire import sse
 
-STALLED_AFTER = 30.0  # seconds that a client may leave us blocked on a full socket
 NO_STORE = "no-store, no-transform"
 
 
 def event_source(heartbeat: float) -> EventSourceResponse:
     response = EventSourceResponse(sep="\n", allow_all_methods=True, ping_interval=heartbeat)
     response.headers["Cache-Control"] = NO_STORE  # the library sets no-cache
+    del response.headers["Connection"]  # and keep-alive, even where the client wants it closed
     return response
 
 
-async def put(http: web.Request, response: web.StreamResponse, data: bytes) -> None:
-    """Write bytes that belong together. A client that doesn't read is cut off after STALLED_AFTER.
-
-    Raises ClientGone.
-    """
+async def put(response: web.StreamResponse, data: bytes) -> None:
+    """Write bytes that belong together. Raises ClientGone."""
     try:
-        if http.protocol.writing_paused:
-            async with asyncio.timeout(STALLED_AFTER):
-                await response.write(data)
-        else:
-            await response.write(data)
-    except TimeoutError as error:
-        if http.transport is not None:
-            http.transport.abort()
-        raise ClientGone from error
+        await response.write(data)
     except ConnectionError as error:
         raise ClientGone from error
 
@@ -69,7 +57,7 @@ class HttpStream(ABC):
             raise ClientGone from error
 
     async def put(self, data: bytes) -> None:
-        await put(self._http, self.response, data)
+        await put(self.response, data)
 
 
 class SseStream(HttpStream):

@@ -21,6 +21,7 @@ from proxy.edge.chat import new_request, session_of
 from proxy.edge.events import as_frame, as_push, number_after
 from proxy.edge.live import Live
 from proxy.edge.read import Reader, json_object, message
+from proxy.edge.stall import unstalled
 from proxy.errors import BadRequest, ClientGone, Conflict, Draining, ProxyError, SessionInvalid, UpgradeRequired
 from proxy.flow import Flow
 from proxy.model import Client, Request, Session
@@ -32,6 +33,8 @@ from proxy.streams.push import CHANNEL, Address, Channels
 PROTOCOL = "sidegate.v1"
 MAX_WAITING = 8  # messages that may wait for the one being answered
 MAX_ID_CHARS = 64
+CLOSE_SECONDS = 2.0  # for the client to answer our close frame
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}  # RFC 6455 section 4.4
 
 
 class WebSocketEdge:
@@ -59,19 +62,24 @@ class WebSocketEdge:
         self._clock = clock
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
-        if http.headers.get("Upgrade", "").lower() != "websocket":
-            raise UpgradeRequired("no WebSocket handshake")
-        client = await self._flow.admit(self._reader.client(http, "ws"))  # refused before upgrading
+        offered = {name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",")}
         socket = web.WebSocketResponse(
-            protocols=(PROTOCOL,),
+            protocols=(PROTOCOL,) if PROTOCOL in offered else (),  # aiohttp would log what others were offered
             heartbeat=self._heartbeat,
-            max_msg_size=self._max_bytes,
+            timeout=CLOSE_SECONDS,
+            # Over this aiohttp drops the connection at once; between the two sizes, _read closes it properly.
+            max_msg_size=self._max_bytes * 4,
             compress=False,  # would cost 90 KiB for each connection instead of 17
         )
+        if http.headers.get("Sec-WebSocket-Version") != "13" or not socket.can_prepare(http).ok:
+            raise UpgradeRequired("no WebSocket handshake", headers=UPGRADE)
+        client = await self._flow.admit(self._reader.client(http, "ws"))  # refused before upgrading
         await socket.prepare(http)
-        with self._live.socket():
+        with self._live.socket(), unstalled(http):
             pushes = self._channels.follow(self._address(client), number_after(http.query.get("after"), CHANNEL))
-            await _Conversation(socket, client, self._flow, self._answers, self._live, pushes, self._clock).run()
+            await _Conversation(
+                socket, client, self._flow, self._answers, self._live, pushes, self._max_bytes, self._clock
+            ).run()
         return socket
 
     def _address(self, client: Client) -> Address:
@@ -100,8 +108,10 @@ class _Conversation:
         answers: Answers,
         live: Live,
         pushes: AsyncGenerator[Sequence[Event], None],
+        max_bytes: int,
         clock: Callable[[], float],
     ) -> None:
+        self._max_bytes = max_bytes
         self._socket = socket
         self._client = client
         self._flow = flow
@@ -129,6 +139,9 @@ class _Conversation:
         async for frame in self._socket:
             if frame.type is not WSMsgType.TEXT:
                 await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
+                return
+            if len(frame.data.encode()) > self._max_bytes:
+                await self._socket.close(code=WSCloseCode.MESSAGE_TOO_BIG, message=b"frame too large")
                 return
             request_id = uuid.uuid4().hex
             more: Fields = {}

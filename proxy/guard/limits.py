@@ -79,6 +79,8 @@ class Limits:
         prefix = "limit" if self.mode == "enforce" else "seen"
         tiers = [_tier(f"{prefix}:{site}:{rule.label}:{_SUBJECT[rule.per](request)}", rule) for rule in rules]
         counts = _judge(rules, await self._store.hit(tiers))
+        if self.mode == "observe":
+            return request  # what isn't enforced is nothing to tell a client
         return replace(request, counts=request.counts + counts)
 
 

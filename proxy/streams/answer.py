@@ -10,6 +10,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from sys import getsizeof
 
 from proxy.errors import OutputBlocked, ProxyError
 from proxy.model import Request
@@ -17,6 +18,7 @@ from proxy.streams import StreamSettings
 
 Fields = dict[str, object]
 LAST = frozenset({"done", "error"})
+EVENT_BYTES = 350  # of memory besides the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class Answer:
         self.failure: ProxyError | None = None
         self.is_admitted = False
         self.has_opened = False
-        self.size = 0  # bytes of text, about
+        self.size = 0  # bytes of memory, about
+        self._text_bytes = 0
         self._settings = settings
         self._announce = announce
         self._news = asyncio.Event()
@@ -86,8 +89,9 @@ class Answer:
         self._tell()
 
     async def send(self, text: str) -> None:
-        self.size += len(text)
-        if self.size > self._settings.journal_bytes:
+        self._text_bytes += len(text.encode())
+        self.size += getsizeof(text) + EVENT_BYTES
+        if self._text_bytes > self._settings.journal_bytes:
             raise OutputBlocked("the answer is over streams.journal_bytes")
         self._add("delta", {"text": text})
 

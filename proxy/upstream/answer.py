@@ -137,11 +137,11 @@ class _Stream:
         return text
 
     def _line(self, line: bytes, contents: list[str]) -> None:
+        if not line or line.isspace():
+            return
         try:
             event = loads(line)
         except ValueError as error:
-            if not line.strip():
-                return
             raise UpstreamError("a line of the stream is not JSON") from error
         if not isinstance(event, dict):
             raise UpstreamError("a line of the stream is not an object")

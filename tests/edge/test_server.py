@@ -19,6 +19,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-He
     [
         ("GET", "/health", 200),
         ("GET", "/nothing", 404),
+        ("GET", "/v1/nothing", 404),
         ("GET", "/", 404),
         ("GET", "/page/page.js", 404),
         ("PUT", "/v1/messages", 405),

@@ -243,8 +243,60 @@ async def test_a_socket_is_refused_before_the_upgrade(headers: dict[str, str], s
         ) as answer:
             assert answer.status == status
             assert (await answer.json(content_type=None))["code"] == code
-        async with visitor.http.get(f"{visitor.url}/v1/ws", headers=visitor.headers) as answer:
-            assert answer.status == 426
+        for bad in ({}, handshake, handshake | key | {"Sec-WebSocket-Version": "8"}):
+            async with visitor.http.get(f"{visitor.url}/v1/ws", headers=visitor.headers | bad) as answer:
+                assert answer.status == 426
+                assert answer.headers["Upgrade"] == "websocket"
+
+
+async def test_a_client_that_leaves_during_the_handshake_costs_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async with sidegate({"kind": "echo", "delay": 0}) as visitor:
+        await visitor.session()
+        port = int(visitor.url.rpartition(":")[2])
+        fields = visitor.headers | {
+            "Host": "x", "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }  # fmt: skip
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        for _ in range(10):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET /v1/ws HTTP/1.1\r\n{head}\r\n".encode())
+            writer.transport.abort()
+        await visitor.events()  # by now they have been handled
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.edge.stall.STALLED_AFTER", 0.3)
+    flood = [Step(HEAD + chunk(BEGIN)), *(Step(chunk(item("x" * 60_000))) for _ in range(2000))]
+    streams = {"on_disconnect": "cancel", "journal_bytes": 16_000_000}
+    filters = {"max_chars": 1_000_000}
+    for transport in ("sse", "ws"):
+        async with (
+            webhook(lambda _: flood) as hook,
+            sidegate(n8n(hook.url, max_answer_bytes=60_000_000), streams=streams, filters=filters) as visitor,
+        ):
+            await visitor.session()
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(visitor.url.rpartition(":")[2]), limit=1024)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # streams don't show that it is a socket's
+            head = "".join(f"{name}: {value}\r\n" for name, value in visitor.headers.items())
+            if transport == "sse":
+                body = b'{"message":"x"}'
+                start = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\n{head}Content-Type: application/json\r\n"
+                writer.write(f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            else:
+                start = "GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                writer.write(f"{start}{key}{head}\r\n".encode())
+                frame = b'{"type":"message","message":"x"}'
+                writer.write((bytes([0x81, len(frame)]) + frame) * 8)  # unmasked, which is taken; 8 MB is no buffer's
+            async with asyncio.timeout(20):
+                while not hook.asked:  # noqa: ASYNC110 - the server under test has no event for it
+                    await asyncio.sleep(0.01)
+                while visitor.live.sse or visitor.live.websockets:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            writer.transport.abort()
+            assert reader is not None
 
 
 async def test_a_ticket_opens_one_socket() -> None:
