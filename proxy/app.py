@@ -41,6 +41,7 @@ from proxy.streams.answers import Answers
 from proxy.streams.push import Address, MemoryChannels
 from proxy.telemetry import Logs, Metrics, audit
 from proxy.upstream.breaker import Breaker
+from proxy.upstream.gossip import Gossip
 from proxy.upstream.line import Line
 from proxy.upstream.signing import Signer, owned_id
 from proxy.upstream.slots import LineSettings, Slots
@@ -138,6 +139,10 @@ async def _parts(
             name: _line(name, section, await stack.enter_async_context(upstream.build(section, signer.owned)), metrics)
             for name, section in settings.upstreams.items()
         }
+        if isinstance(store, FailoverStore) and store.circuits is not None:
+            gossip = Gossip(store.circuits, {name: (line.breaker, line.patience) for name, line in lines.items()})
+            gossip.start()
+            stack.push_async_callback(gossip.close)
         sessions = Sessions(settings.session, session_key, store)
         session_stage = SessionStage(sessions)
         host = Host(settings.listen.allowed_hosts)

@@ -5,7 +5,7 @@ Every backend passes tests/store/test_contract.py. Times are seconds; keys are p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +38,45 @@ class Hit:
 
 class StoreDown(Exception):
     """A backend could not decide in time. Says why, without addresses or passwords."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """An upstream's circuit as the replicas know it. `generation` tells one opening from the next.
+
+    `rest`: seconds until it may be tried, 0 for now; None where it is closed.
+    """
+
+    generation: int
+    rest: float | None
+
+
+class Circuits(Protocol):
+    """What replicas tell each other of their upstreams' circuits. Every operation raises StoreDown within 300 ms."""
+
+    async def trip(self, name: str, cooldown: float, after: int = 0) -> Circuit:
+        """It opened here, and everybody is told; where it is open already, other than in generation `after`, it
+        stays as it is."""
+        ...
+
+    async def probe(self, name: str, generation: int, probes: int, seconds: float, lease: str) -> bool:
+        """May this one try the upstream? Of all replicas' so many may at a time; one that says nothing of it for
+        `seconds` is given up."""
+        ...
+
+    async def release(self, name: str, lease: str) -> None:
+        """The probe ended and says nothing."""
+        ...
+
+    async def good(self, name: str, generation: int, probes: int, lease: str) -> None:
+        """The probe was a success. When all of them were, everybody is told that it closed."""
+        ...
+
+    async def state(self, name: str) -> Circuit: ...
+
+    def changes(self) -> AsyncGenerator[tuple[str, Circuit] | None, None]:
+        """What is told from now on; None once, when listening has begun."""
+        ...
 
 
 class Store(Protocol):

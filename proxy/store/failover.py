@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Protocol
 from uuid import uuid4
 
-from proxy.store import Hit, Store, StoreDown, Tier
+from proxy.store import Circuits, Hit, Store, StoreDown, Tier
 
 _log = logging.getLogger(__name__)
 
@@ -43,11 +43,13 @@ class FailoverStore:
         shared: SharedStore,
         local: Store,
         *,
+        circuits: Circuits | None = None,
         interval: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared = shared
         self._local = local
+        self.circuits = circuits
         self._interval = interval
         self._clock = clock
         self._replica = uuid4().hex

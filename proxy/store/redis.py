@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -22,13 +22,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
-from proxy.store import Hit, StoreDown, Tier
+from proxy.store import Circuit, Hit, StoreDown, Tier
 from proxy.store.patience import patience
 from proxy.store.url import StoreUrl
 
 MICRO = 1_000_000
 SILENCE = 10  # seconds after which a replica that says nothing is no longer counted
 REPLICAS = "sidegate:replicas"
+CIRCUITS = "sidegate:circuits"  # a channel
 MAX_BATCH = 100  # hits in one round trip: about a millisecond of Redis
 MAX_WAITING = 10_000
 T = TypeVar("T")
@@ -179,6 +180,54 @@ class RedisStore:
         # OSError includes TimeoutError. RuntimeError is uvloop's for a connection that closes while it is written to.
         except (RedisError, OSError, RuntimeError) as error:
             raise StoreDown(type(error).__name__) from error
+
+
+class RedisCircuits:
+    """A Circuits over the connections of a store."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._script = store._redis.register_script(_lua("circuit"))
+
+    async def trip(self, name: str, cooldown: float, after: int = 0) -> Circuit:
+        return _circuit(await self._do("trip", name, round(cooldown * MICRO), after))
+
+    async def probe(self, name: str, generation: int, probes: int, seconds: float, lease: str) -> bool:
+        return bool(await self._do("probe", name, generation, probes, round(seconds * MICRO), lease))
+
+    async def release(self, name: str, lease: str) -> None:
+        await self._do("release", name, lease)
+
+    async def good(self, name: str, generation: int, probes: int, lease: str) -> None:
+        await self._do("good", name, generation, probes, lease)
+
+    async def state(self, name: str) -> Circuit:
+        return _circuit(await self._do("state", name))
+
+    async def changes(self) -> AsyncGenerator[tuple[str, Circuit] | None, None]:
+        try:
+            async with self._store._redis.pubsub() as listening:
+                await self._store._ask(lambda: listening.subscribe(CIRCUITS))
+                while True:
+                    message = await listening.get_message(timeout=None)  # whoever listens ends this
+                    if message is None:
+                        continue
+                    if message["type"] == "message":
+                        name, _, circuit = message["data"].partition(b" ")
+                        yield name.decode(), _circuit(circuit)
+                    else:
+                        yield None
+        except (RedisError, OSError, RuntimeError) as error:
+            raise StoreDown(type(error).__name__) from error
+
+    async def _do(self, what: str, name: str, *more: str | int) -> Any:  # Any: what the script answers
+        keys = [_key(name, "circuit"), _key(name, "probes")]
+        return await self._store._ask(lambda: self._script(keys, [what, name, CIRCUITS, *more]))
+
+
+def _circuit(text: bytes) -> Circuit:
+    generation, rest = map(int, text.split())
+    return Circuit(generation, None if rest < 0 else rest / MICRO)
 
 
 @dataclass(slots=True)

@@ -175,6 +175,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
         return MemoryStore()
     if parsed.kind in {"sentinel", "cluster"}:
         raise ValueError(_LATER)
-    from proxy.store.redis import RedisStore  # redis-py takes 6 MB, which memory: has no use for
+    from proxy.store.redis import RedisCircuits, RedisStore  # redis-py takes 6 MB, which memory: has no use for
 
-    return FailoverStore(RedisStore(parsed), MemoryStore())
+    shared = RedisStore(parsed)
+    return FailoverStore(shared, MemoryStore(), circuits=RedisCircuits(shared))

@@ -3,7 +3,8 @@
 settings    UpstreamSettings: one of the kinds below, told apart by `kind`; all are LineSettings
 build       settings to a ready Upstream, as a context that owns its connections
 n8n         a webhook or chat trigger     openai  chat completions     echo  no network at all
-breaker     stop asking what keeps failing      slots    so much at a time      signing  the token that goes along
+breaker     stop asking what keeps failing      gossip  with all replicas together      slots  so much at a time
+route       which of several      signing  the token that goes along
 """
 
 from __future__ import annotations

@@ -22,6 +22,11 @@ class Line:
     fallback: str | None = None
 
     @property
+    def patience(self) -> float:
+        """Seconds in which an attempt has begun to be answered, or has failed."""
+        return self.slots.patience + 10
+
+    @property
     def name(self) -> str:
         return self.breaker.name
 
@@ -34,7 +39,8 @@ class Line:
         try:
             self.breaker.check()  # nobody waits for a slot in front of an open circuit
             async with self.slots.one():
-                with self.breaker.attempt() as attempt:
+                lease = await self.breaker.lease()
+                with self.breaker.attempt(lease) as attempt:
                     yield attempt
         except UpstreamUnavailable as error:
             error.public = self.fallback or error.public

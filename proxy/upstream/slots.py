@@ -42,7 +42,7 @@ class Slots:
         self._name = name
         self._limit = limit
         self._max_waiting = max_waiting
-        self._patience = patience
+        self.patience = patience
         self._queue: deque[asyncio.Future[None]] = deque()
         self._held = 1.0  # seconds that a slot is held, on average of late
         self.active = 0
@@ -79,7 +79,7 @@ class Slots:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(place)
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self.patience):
                 await place
         except (asyncio.CancelledError, TimeoutError) as error:
             if place in self._queue:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import jwt
 import orjson
 import pytest
 
-from tests.servers import free_port
+from tests.servers import RedisServer, free_port
 from tests.sidegate import ORIGIN, Visitor, sidegate, text_of
 from tests.store.conftest import until
 from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, plain, stream, webhook
@@ -179,3 +180,54 @@ async def test_where_none_can_be_asked_the_last_ones_answer_counts() -> None:
         await visitor.session()
         status, problem = await visitor.problem()
         assert (status, problem["code"]) == (502, "upstream_error")
+
+
+async def circuit(visitor: Visitor, state: str) -> None:
+    """Until the circuit is in that state; who calls has the deadline."""
+    while True:
+        async with visitor.http.get(f"{visitor.ops_url}/health") as response:
+            if orjson.loads(await response.read())["services"]["breaker"]["support"] == state:
+                return
+        await asyncio.sleep(0.01)
+
+
+async def test_what_one_replica_found_out_all_know_and_one_of_them_tries_it() -> None:
+    fails, release = True, asyncio.Event()
+
+    def script(_: Asked) -> Script:
+        return plain(b"no", "500 No") if fails else held(release)
+
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        hook = await stack.enter_async_context(webhook(script))
+        upstream = n8n(hook.url, breaker={"failures": 2, "cooldown": 0.5})
+        visitors = [await stack.enter_async_context(sidegate(upstream, store={"url": redis.url})) for _ in range(3)]
+        await stack.enter_async_context(asyncio.timeout(20))
+        for visitor in visitors:
+            await visitor.session()
+        for _ in range(2):
+            status, _problem = await visitors[0].problem()
+            assert status == 502
+        for visitor in visitors:
+            await circuit(visitor, "open")
+        fails = False
+        for visitor in visitors:
+            await circuit(visitor, "half_open")
+
+        async def ask(visitor: Visitor) -> int:
+            async with visitor.post() as response:
+                await response.read()
+                return int(response.status)
+
+        async with asyncio.TaskGroup() as tasks:
+            asking = {tasks.create_task(ask(visitor)) for visitor in visitors * 3}
+            while len(asking) > 1:
+                done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                assert {task.result() for task in done} == {503}
+            assert len(hook.asked) == 3  # the probe is the third
+            release.set()
+            (probe,) = asking
+            assert await probe == 200
+        for visitor in visitors:
+            await circuit(visitor, "closed")
+        assert [await ask(visitor) for visitor in visitors] == [200] * 3

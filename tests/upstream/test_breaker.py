@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.errors import ClientGone, OutputBlocked, UpstreamError, UpstreamTimeout, UpstreamUnavailable
-from proxy.upstream.breaker import Attempt, Breaker, BreakerSettings
+from proxy.upstream.breaker import Attempt, Breaker, BreakerSettings, Count
 from tests.clients import Clock
 
 
@@ -382,3 +382,34 @@ class Circuit(RuleBasedStateMachine):
 
 TestCircuit = Circuit.TestCase
 TestCircuit.settings = settings(deadline=None)
+
+
+KINDS: dict[Count, UpstreamError] = {
+    "connect": UpstreamError("no connection"),
+    "timeout": UpstreamTimeout("first byte"),
+    "answer": UpstreamError("status 500"),
+    "break": UpstreamError("cut"),
+}
+KINDS["connect"].was_sent = False
+
+
+@pytest.mark.parametrize("counted", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_what_counts_opens_the_circuit(counted: Count, kind: Count) -> None:
+    circuit = Breaker("support", BreakerSettings(failures=1, counts=(counted,)), Clock())
+    with suppress(UpstreamError), circuit.attempt() as attempt:
+        if kind == "break":
+            attempt.ok()
+        raise KINDS[kind]
+    assert (circuit.state == "open") == (kind == counted)
+
+
+def test_a_probe_whose_failure_does_not_count_gives_its_place_to_another() -> None:
+    clock = Clock()
+    circuit = Breaker("support", BreakerSettings(failures=1, cooldown=30, counts=("connect",)), clock)
+    fail(circuit, KINDS["connect"])
+    clock.advance(30)
+    fail(circuit, KINDS["answer"])
+    assert circuit.state == "half_open"
+    succeed(circuit)
+    assert circuit.state == "closed"
