@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated
 
 import orjson
@@ -102,6 +103,8 @@ class Reader:
         return None
 
     def _is_trusted(self, ip: str) -> bool:
+        if not self._trusted:
+            return False
         try:
             address = ipaddress.ip_address(ip)
         except ValueError:
@@ -148,6 +151,7 @@ def message(fields: dict[str, object]) -> Message:
     return Message(text, context or {})
 
 
+@lru_cache(1024)
 def _address(text: str) -> str | None:
     """An IP address in its canonical form, without port, brackets and IPv4 mapping; None when it is none."""
     if text.startswith("["):

@@ -11,7 +11,7 @@ from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.origin import Host, Origin
 from proxy.guard.session import SessionStage
 from proxy.guard.shape import ContentSettings, Shape
-from proxy.model import Client, Request, Site, Stage
+from proxy.model import Client, Mode, Request, Site, Stage
 from proxy.store import Store
 
 
@@ -36,10 +36,8 @@ def connect_stages(
 def message_stages(
     content: Mapping[str, ContentSettings], limits: Mapping[str, Sequence[LimitSettings]], store: Store
 ) -> list[Stage[Request]]:
-    """Once per message."""
-    return [
-        Shape(content, "enforce"),
-        Shape(content, "observe"),
-        Limits(limits, store, "enforce"),
-        Limits(limits, store, "observe"),
-    ]
+    """Once per message. Only the stages that some site has something for."""
+    modes: tuple[Mode, ...] = ("enforce", "observe")
+    shapes = [Shape(content, mode) for mode in modes if any(one.mode == mode for one in content.values())]
+    ruled = [mode for mode in modes if any(rule.mode == mode for rules in limits.values() for rule in rules)]
+    return [*shapes, *(Limits(limits, store, mode) for mode in ruled)]

@@ -10,6 +10,7 @@ import ipaddress
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -43,13 +44,8 @@ DEFAULT_LIMITS = (
     LimitSettings(per="site", limit=1000, window=60),
 )
 
-_SUBJECT: dict[str, Callable[[Request], str]] = {
-    "ip": lambda request: ip_key(request.client.ip),
-    "session": lambda request: request.session.id,
-    "site": lambda request: request.site.name,
-}
 
-
+@lru_cache(1024)
 def ip_key(ip: str) -> str:
     """The address as it is counted: IPv6 by its /64, which is what one subscriber holds (RFC 6177)."""
     try:
@@ -61,6 +57,13 @@ def ip_key(ip: str) -> str:
     return ip
 
 
+_SUBJECT: dict[str, Callable[[Request], str]] = {
+    "ip": lambda request: ip_key(request.client.ip),
+    "session": lambda request: request.session.id,
+    "site": lambda request: request.site.name,
+}
+
+
 class Limits:
     """Message limits of every site, all tiers in one store call, all or nothing."""
 
@@ -68,17 +71,19 @@ class Limits:
 
     def __init__(self, limits: Mapping[str, Sequence[LimitSettings]], store: Store, mode: Mode) -> None:
         self.mode = mode
-        self._limits = {site: [rule for rule in rules if rule.mode == mode] for site, rules in limits.items()}
+        prefix = "limit" if mode == "enforce" else "seen"
+        self._limits = {
+            site: [(rule, f"{prefix}:{site}:{rule.label}:") for rule in rules if rule.mode == mode]
+            for site, rules in limits.items()
+        }
         self._store = store
 
     async def check(self, request: Request) -> Request:
         rules = self._limits.get(request.site.name)
         if not rules:
             return request
-        site = request.site.name
-        prefix = "limit" if self.mode == "enforce" else "seen"
-        tiers = [_tier(f"{prefix}:{site}:{rule.label}:{_SUBJECT[rule.per](request)}", rule) for rule in rules]
-        counts = _judge(rules, await self._store.hit(tiers))
+        tiers = [_tier(name + _SUBJECT[rule.per](request), rule) for rule, name in rules]
+        counts = _judge([rule for rule, _ in rules], await self._store.hit(tiers))
         if self.mode == "observe":
             return request  # what isn't enforced is nothing to tell a client
         return replace(request, counts=request.counts + counts)

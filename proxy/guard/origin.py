@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from proxy.errors import BadRequest, HostDenied, OriginDenied
@@ -18,6 +19,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 BROWSER_FACTS_MISSING = "no Origin, Referer or Sec-Fetch-Site, and browsers' credentials need one in production"
 
 
+@lru_cache(256)
 def normal_origin(value: str) -> str:
     """An origin as browsers serialise it: scheme://host[:port], lower case, no default port (RFC 6454 section 6.1).
 
@@ -42,6 +44,7 @@ def origin_of(url: str) -> str | None:
         return None
 
 
+@lru_cache(256)
 def host_of(value: str) -> str:
     """The name in a Host header, without port and IPv6 brackets, lower case; "" when it is none."""
     try:

@@ -31,7 +31,9 @@ TICKET_SECONDS = 30
 ACTIVE_SECONDS = 900.0
 MAX_ACTIVE = 100_000
 MAX_TOKEN_CHARS = 4096
+MAX_VERIFIED = 4096
 Kind = Literal["access", "refresh", "ticket", "cookie"]
+Claims = Mapping[str, str | int | float]
 
 
 class SessionSettings(Section):
@@ -69,6 +71,8 @@ class Sessions:
         self._print_key = hmac.new(key, b"sidegate fingerprints", sha256).digest()
         self._store = store
         self._clock = clock
+        # Signatures that were found good. Time, fingerprint and single use are judged each time.
+        self._verified: OrderedDict[tuple[Kind, str], Claims] = OrderedDict()
 
     def open(self, client: Client, site: Site) -> Issued:
         """A new session of this site for this client."""
@@ -139,7 +143,18 @@ class Sessions:
         }
         return jwt.encode(claims, self._key, algorithm="HS256")
 
-    def _verify(self, token: str, kind: Kind) -> Mapping[str, str | int | float]:
+    def _verify(self, token: str, kind: Kind) -> Claims:
+        claims = self._verified.get((kind, token))
+        if claims is None:
+            claims = self._decode(token, kind)
+            self._verified[kind, token] = claims
+            if len(self._verified) > MAX_VERIFIED:
+                self._verified.popitem(last=False)
+        if self._clock() >= float(claims["exp"]):
+            raise SessionInvalid(f"{kind} token: expired")
+        return claims
+
+    def _decode(self, token: str, kind: Kind) -> Claims:
         if len(token) > MAX_TOKEN_CHARS:
             raise SessionInvalid("the token is too long")
         try:
@@ -157,11 +172,9 @@ class Sessions:
             )
         except jwt.PyJWTError as error:
             raise SessionInvalid(f"{kind} token: {type(error).__name__}") from error
-        if self._clock() >= float(claims["exp"]):
-            raise SessionInvalid(f"{kind} token: expired")
         return claims
 
-    def _same_browser(self, client: Client, claims: Mapping[str, str | int | float]) -> None:
+    def _same_browser(self, client: Client, claims: Claims) -> None:
         seen = fingerprint(client, self._print_key, self._settings.fingerprint)
         if not hmac.compare_digest(seen.encode(), str(claims["fp"]).encode()):
             raise SessionInvalid("the fingerprint differs from the one the session was opened with")

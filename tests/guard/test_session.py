@@ -171,6 +171,20 @@ async def test_opening_a_session_needs_a_clear_site() -> None:
     await world.stage.check(client(route="refresh", sites=both))
 
 
+async def test_only_so_many_good_signatures_are_remembered_and_forgotten_ones_are_checked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("proxy.guard.session.MAX_VERIFIED", 2)
+    world = World()
+    tokens = [world.open().access_token for _ in range(4)]
+    for token in [*tokens, *tokens]:
+        await world.use(token)
+    world.clock.advance(900)
+    for token in tokens:  # a remembered signature doesn't outlive its token
+        with pytest.raises(SessionInvalid, match="expired"):
+            await world.use(token)
+
+
 async def test_active_sessions_are_those_seen_of_late() -> None:
     world = World(access_lifetime=86_400)
     token = world.open().access_token
