@@ -92,15 +92,15 @@ class Reader:
         return json_object(await read_body(http, most, self._settings.body_timeout))
 
     def _credential(self, http: web.Request) -> Credential | None:
-        """The first of: Authorization, ticket, cookie."""
-        if (authorization := http.headers.get("Authorization")) is not None:
-            scheme, _, value = authorization.partition(" ")
-            return Credential("bearer", value.strip() if scheme.lower() == "bearer" else "")
+        """The first of: bearer token, ticket, cookie. Other schemes may be meant for a proxy in front."""
+        scheme, _, value = http.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return Credential("bearer", value.strip())
         if (ticket := http.query.get("ticket")) is not None:
             return Credential("ticket", ticket)
         if (cookie := http.cookies.get(self._cookie_name)) is not None:
             return Credential("cookie", cookie)
-        return None
+        return Credential("bearer", "") if scheme else None
 
     def _is_trusted(self, ip: str) -> bool:
         if not self._trusted:

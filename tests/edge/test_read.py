@@ -65,6 +65,8 @@ def test_the_scheme_is_believed_from_a_trusted_proxy_only() -> None:
         ([("Authorization", "bearer  abc ")], "/", Credential("bearer", "abc")),
         ([("Authorization", "Basic abc")], "/", Credential("bearer", "")),
         ([], "/?ticket=t", Credential("ticket", "t")),
+        ([("Authorization", "Basic abc")], "/?ticket=t", Credential("ticket", "t")),
+        ([("Authorization", "Basic abc"), ("Cookie", "chat_session_id=c")], "/", Credential("cookie", "c")),
         ([("Cookie", "chat_session_id=c; other=1")], "/", Credential("cookie", "c")),
         ([("Cookie", "chat_session_id=c"), ("Authorization", "Bearer abc")], "/?ticket=t", Credential("bearer", "abc")),
     ],

@@ -226,7 +226,7 @@ async def test_binary_and_oversize_frames_close_the_socket() -> None:
 
 REFUSED_HANDSHAKES: dict[str, tuple[dict[str, str], int, str]] = {
     "a foreign page": ({"Origin": "https://evil.example"}, 403, "origin_denied"),
-    "no session": ({"Authorization": ""}, 401, "session_invalid"),
+    "no session": ({"Authorization": ""}, 401, "auth_required"),
     "a bad token": ({"Authorization": "Bearer x"}, 401, "session_invalid"),
     "another browser": ({"User-Agent": "curl/8"}, 401, "session_invalid"),
 }
