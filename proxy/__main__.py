@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
-from proxy import __version__, app
-from proxy.config import ConfigError, Problem
+from proxy import __version__, app, workers
+from proxy.config import ConfigError, Place, Problem, Secret
 from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
 from proxy.guard.origin import normal_origin
@@ -39,15 +39,20 @@ def main() -> None:
 @main.command()
 @config_option
 def serve(path: Path | None) -> None:
-    """Serve until SIGTERM or SIGINT, then let running answers end."""
+    """Serve until SIGTERM or SIGINT, then let running answers end. SIGHUP reads the configuration again."""
+    spare: dict[Place, Secret] = {}
     try:
-        loaded = load(path)
+        loaded = load(path, spare=spare)
     except ConfigError as error:
         _tell(error.problems, err=True)
         click.echo(f"{len(error.problems)} to put right; nothing was started.", err=True)
         sys.exit(2)
     _tell(loaded.warnings, "warning: ", err=True)
-    _run(loaded.settings)
+    try:
+        in_time = workers.serve(loaded, lambda: load(path, spare=spare))
+    except (workers.CantListen, workers.NotStarted) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(0 if in_time else 1)
 
 
 @main.command()

@@ -7,7 +7,8 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -16,14 +17,15 @@ from aiohttp import web
 
 from proxy import guard, upstream
 from proxy.config import Secret
+from proxy.control import Channel, Say, WorkerEnd, unsealed
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, security_headers
 from proxy.edge.live import Live
-from proxy.edge.ops import OpsEdge
+from proxy.edge.ops import Gather, OpsEdge, alone
 from proxy.edge.pages import PageEdge
 from proxy.edge.push import EventsEdge, Outlet, PushEdge
 from proxy.edge.read import Reader
-from proxy.edge.runner import make_runner
+from proxy.edge.runner import Runner, make_runner
 from proxy.edge.server import ops_app, public_app
 from proxy.edge.session import SessionEdge
 from proxy.edge.websocket import WebSocketEdge
@@ -40,6 +42,7 @@ from proxy.store.url import open_store
 from proxy.streams.answers import Answers
 from proxy.streams.push import Address, MemoryChannels
 from proxy.telemetry import Logs, Metrics, audit
+from proxy.totals import Report
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.gossip import Gossip
 from proxy.upstream.line import Line
@@ -48,18 +51,65 @@ from proxy.upstream.slots import LineSettings, Slots
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 10.0  # how long running answers may go on after SIGTERM
+DRAIN_SECONDS = 10.0  # then running answers may go on for so long
 CUT_SECONDS = 2.0  # how long it may take to tell the rest
+BACKLOG = 1024
 CIRCUIT_GAUGE = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
+class Grace:
+    """Seconds that a drain begins with. Who has no connections left doesn't wait for the second."""
+
+    accepting: float = 0.0  # so that whoever asks /readyz knows before the listener closes
+    idle: float = 0.0  # connections without a request are read, so that what is on its way is answered
+
+
+GRACE = Grace(accepting=0.5, idle=5.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
-    """A started server: where it listens."""
+    """A started server: where it listens, and what it counts."""
 
     port: int
     ops_port: int
     live: Live
+    report: Callable[[], Awaitable[Report]]
+
+
+def work(control: str, public: str, ops: str) -> None:
+    """The whole life of a worker process, on file descriptors that it inherited. See workers.py."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor hears them, and tells us
+    uvloop.run(_work(_sockets(control)[0], [_sockets(public), _sockets(ops)]))
+
+
+def _sockets(numbers: str) -> list[socket.socket]:
+    return [socket.socket(fileno=int(number)) for number in numbers.split(",")]
+
+
+async def _work(control: socket.socket, listeners: list[list[socket.socket]]) -> None:
+    channel = await Channel.over(control)
+    first = await channel.hear()
+    if first is None or first[0] is not Say.SETTINGS or not isinstance(settings := unsealed(first[1]), Settings):
+        return  # the supervisor went away meanwhile
+    metrics = Metrics()
+    logs = Logs(settings.telemetry, settings.audit, metrics)
+    end = WorkerEnd(channel)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.leave.set)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            async with running(settings, metrics, listeners=listeners, gather=end.gather, grace=GRACE) as server:
+                listening = tasks.create_task(end.listen(server.report))
+                end.ready()
+                await end.leave.wait()  # the supervisor, its end, or a signal ends this
+                server.live.is_replaced = end.is_replaced
+                log.info("draining")
+            listening.cancel()
+        await end.goodbye(await server.report())
+    finally:
+        logs.stop()
 
 
 def run(settings: Settings, *, banner: str | None = None) -> None:
@@ -86,30 +136,61 @@ async def _serve(settings: Settings, banner: str | None) -> None:
 
 
 @asynccontextmanager
-async def running(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Running]:
-    """Both listeners, from here on accepting, until the block is left; then drained."""
+async def running(
+    settings: Settings,
+    metrics: Metrics | None = None,
+    *,
+    listeners: list[list[socket.socket]] | None = None,
+    gather: Gather = alone,
+    grace: Grace = Grace(),
+) -> AsyncIterator[Running]:
+    """Both listeners, from here on accepting, until the block is left; then drained.
+
+    `listeners`: sockets of the public and the ops listener; without them they are bound here. `gather`: what other
+    workers count.
+    """
     metrics = metrics or Metrics()
-    async with _parts(settings, metrics) as (public, ops, live, answers):
+    async with _parts(settings, metrics, gather) as (public, ops, live, answers, report):
         base = security_headers(production=settings.environment == "production")
         runners = [
-            make_runner(app, base_headers=lambda: base, header_timeout=settings.listen.header_timeout)
+            make_runner(
+                app,
+                base_headers=lambda: base,
+                header_timeout=settings.listen.header_timeout,
+                shutdown_timeout=CUT_SECONDS,
+            )
             for app in (public, ops)
         ]
         addresses = [(settings.listen.host, settings.listen.port), (settings.ops.host, settings.ops.port)]
         try:
-            for runner, (address, port) in zip(runners, addresses, strict=True):
+            for at, (runner, (address, port)) in enumerate(zip(runners, addresses, strict=True)):
                 await runner.setup()
-                await web.TCPSite(runner, address, port, backlog=1024).start()
-            yield Running(runners[0].addresses[0][1], runners[1].addresses[0][1], live)
+                if listeners is None:
+                    await web.TCPSite(runner, address, port, backlog=BACKLOG).start()
+                else:
+                    for listener in listeners[at]:
+                        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+            yield Running(runners[0].addresses[0][1], runners[1].addresses[0][1], live, report)
         finally:
-            await _drain(runners, live, answers)
+            if all(runner.server is not None for runner in runners):
+                await _drain(runners, live, answers, grace)
 
 
-async def _drain(runners: list[web.AppRunner], live: Live, answers: Answers) -> None:
-    """Not ready, no new connections, running answers get their time, the rest are told."""
-    live.draining = True
-    for site in list(runners[0].sites):
-        await site.stop()
+async def _drain(runners: list[Runner], live: Live, answers: Answers, grace: Grace) -> None:
+    """Not ready, no new connections, what is on its way is answered, running answers get their time, the rest are told.
+
+    Where another worker takes over, we leave the ops listener at once: whoever asks there asks for the whole server.
+    """
+    live.draining = not live.is_replaced
+    public, ops = runners
+    for runner in runners:
+        runner.leave()
+    if live.is_replaced:
+        await ops.stop_accepting()
+    await asyncio.sleep(grace.accepting)
+    await public.stop_accepting()
+    await public.is_empty(grace.idle - grace.accepting)
+    public.close_idle()
     await answers.drain(DRAIN_SECONDS)
     live.cut()
     with suppress(TimeoutError):
@@ -121,8 +202,8 @@ async def _drain(runners: list[web.AppRunner], live: Live, answers: Answers) -> 
 
 @asynccontextmanager
 async def _parts(
-    settings: Settings, metrics: Metrics
-) -> AsyncIterator[tuple[web.Application, web.Application, Live, Answers]]:
+    settings: Settings, metrics: Metrics, gather: Gather
+) -> AsyncIterator[tuple[web.Application, web.Application, Live, Answers, Callable[[], Awaitable[Report]]]]:
     """Build every part, in the order of need; leaving closes them in the opposite one."""
     production = settings.environment == "production"
     session_key = _key(settings.session.key, "session.key")
@@ -204,6 +285,7 @@ async def _parts(
             replicas=lambda: store.replicas if isinstance(store, FailoverStore) else 1,
             circuits=lambda: {name: line.breaker.state for name, line in lines.items()},
             sessions=session_stage.active,
+            gather=gather,
         )
         push = PushEdge(
             Pushers(signer.claims, settings.ops.token, frozenset(sites), store),
@@ -213,7 +295,7 @@ async def _parts(
             metrics,
         )
         live.on_cut(channels.close)
-        yield public, ops_app(ops, push, base, metrics), live, answers
+        yield public, ops_app(ops, push, base, metrics), live, answers, ops.report
 
 
 def _outlet(settings: Settings, site: str) -> Outlet:

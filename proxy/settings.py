@@ -22,7 +22,7 @@ from proxy.guard.origin import normal_origin
 from proxy.guard.session import SessionSettings
 from proxy.guard.shape import ContentSettings
 from proxy.loading import Rules, apply_environment, validate
-from proxy.store.url import StoreSettings
+from proxy.store.url import StoreSettings, parse_url
 from proxy.streams import StreamSettings
 from proxy.telemetry import AuditSettings, TelemetrySettings
 from proxy.upstream import UpstreamSettings
@@ -57,12 +57,6 @@ def _origin(value: str) -> str:
     except ValueError:
         text = "write scheme and host, the port if it is unusual, and nothing behind: https://shop.example"
         raise ValueError(f"not an origin; {text}") from None
-
-
-def _one_process(value: int) -> int:
-    if value > 1:
-        raise ValueError("more than one process is not available in this version; write 1")
-    return value
 
 
 def _lower(value: object) -> object:
@@ -113,7 +107,7 @@ class SiteSettings(Section):
 class Settings(Section):
     environment: Annotated[Literal["development", "production"], BeforeValidator(_lower)] = "production"
     debug: bool = False
-    workers: Annotated[int, Field(ge=1), AfterValidator(_one_process)] = 1
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
     listen: ListenSettings = ListenSettings()
     ops: OpsSettings = OpsSettings()
     store: StoreSettings = StoreSettings()
@@ -155,15 +149,18 @@ class Loaded:
     warnings: tuple[Problem, ...]
 
 
-def load(path: Path | None, env: Mapping[str, str] | None = None) -> Loaded:
-    """Read the file, if any, and the environment. Raises ConfigError with all that is wrong in both."""
+def load(path: Path | None, env: Mapping[str, str] | None = None, spare: dict[Place, Secret] | None = None) -> Loaded:
+    """Read the file, if any, and the environment. Raises ConfigError with all that is wrong in both.
+
+    `spare` keeps the keys that had to be made up: whoever loads again with it gets the same ones.
+    """
     env = environment() if env is None else env
     tree = read_tree(path)
     apply_variables(tree, Settings, env)
     apply_environment(tree, Settings, env, RULES)
     if not tree.is_readable:
         raise ConfigError(tree.problems)
-    made_up = _make_up_keys(tree)
+    made_up = _make_up_keys(tree, {} if spare is None else spare)
     written = {whole: _named(tree, whole) for whole in ("sites", "upstreams")}
     settings = validate(tree, Settings, env, RULES)
     settings = settings.model_copy(update={"sites": _with_upstreams(settings.sites, written["upstreams"])})
@@ -189,14 +186,14 @@ def _named(tree: Tree, whole: str) -> dict[str, object]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _make_up_keys(tree: Tree) -> set[Place]:
+def _make_up_keys(tree: Tree, spare: dict[Place, Secret]) -> set[Place]:
     """Put random keys where none is written; which of them may stay is judged below."""
     places: list[Place] = [("session", "key")]
     if tree.get(("signing", "algorithm")) in (None, "HS256"):  # a made-up private key would be of use to nobody
         places.append(("signing", "key"))
     made_up = {place for place in places if tree.get(place) is None}
     for place in made_up:
-        tree.put(place, random_secret())
+        tree.put(place, spare.setdefault(place, random_secret()))
     return made_up
 
 
@@ -220,10 +217,17 @@ class _Judge:
     def all(self) -> None:
         for judge in (self._keys, self._names, self._upstreams, self._origins, self._limits, self._listeners):
             judge()
+        self._workers()
         if self.settings.debug:
             self._bad(("debug",), "not for production; write false")
         if self.settings.environment == "development":
             self._warn(("environment",), "development accepts weak secrets and missing origins; not for public use")
+
+    def _workers(self) -> None:
+        is_alone = parse_url(self.settings.store.url.reveal()).kind == "memory"
+        if self.settings.workers > 1 and is_alone and not any(place[0] == "store" for place in self.tree.reported):
+            text = "several processes need a store that they share; set store.url to a Redis, or write 1"
+            self._refuse(("workers",), text)
 
     def _refuse(self, place: Place, text: str) -> None:
         if not any(place[:end] in self.tree.reported for end in range(1, len(place) + 1)):

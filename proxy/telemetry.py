@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import IO, Annotated, Literal
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BeforeValidator
 
 from proxy.config import Section
@@ -96,19 +96,6 @@ class Metrics:
             "sidegate_store_degraded", "1 while limits are counted locally because Redis is away", registry=registry
         )
         self.log_dropped = Counter("sidegate_log_lines_dropped", "Log lines lost to a full queue", registry=registry)
-
-    def summary(self) -> dict[str, float]:
-        """Every counter and gauge by name, summed over its labels."""
-        totals: dict[str, float] = {}
-        for family in self.registry.collect():
-            for sample in family.samples:
-                if family.type in ("counter", "gauge") and not sample.name.endswith("_created"):
-                    totals[sample.name] = totals.get(sample.name, 0) + sample.value
-        return totals
-
-    def render(self) -> bytes:
-        """Prometheus text format. Takes milliseconds to tens of milliseconds: call it off the event loop."""
-        return generate_latest(self.registry)
 
 
 class JsonFormatter(logging.Formatter):

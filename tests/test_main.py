@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from proxy import __version__, app
+from proxy import __version__, app, workers
 from proxy.__main__ import demo_settings, main
 from proxy.config import parse_yaml
-from proxy.settings import Settings, json_schema, load
+from proxy.settings import Loaded, Settings, json_schema, load
 from proxy.weak import weakness
 
 KEY = "Zk4vQ9xW2mB7hT1nC8sJ5dL0gR3fYpEa"
@@ -58,6 +58,12 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str | None]]:
     """What would have been served."""
     calls: list[tuple[Settings, str | None]] = []
     monkeypatch.setattr(app, "run", lambda settings, *, banner=None: calls.append((settings, banner)))
+
+    def supervise(loaded: Loaded, load: workers.Load) -> bool:
+        calls.append((loaded.settings, None))
+        return True
+
+    monkeypatch.setattr(workers, "serve", supervise)
     return calls
 
 
@@ -134,10 +140,31 @@ def test_an_address_that_is_taken_is_told_plainly(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(app, "run", fail)
     number = errno.EADDRINUSE
-    result = run("serve", **FINE)
+    result = run("demo")
     assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "Error: can't listen: address in use")
     number = errno.EIO
-    assert isinstance(run("serve", **FINE).exception, OSError)
+    assert isinstance(run("demo").exception, OSError)
+
+
+def test_serve_reads_the_same_configuration_again_with_the_keys_it_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sidegate.yaml"
+    text = "environment: development\nupstreams: {e: {kind: echo}}\nsites: {shop: {page: true}}\n"
+    seen: list[Settings] = []
+
+    def supervise(loaded: Loaded, load: workers.Load) -> bool:
+        path.write_text(f"{text}content: {{max_chars: 7}}\n")
+        seen.extend([loaded.settings, load().settings])
+        return False
+
+    path.write_text(text)
+    monkeypatch.setattr(workers, "serve", supervise)
+    assert run("serve", "--config", str(path)).exit_code == 1  # not all workers ended in time
+    before, after = seen
+    assert (before.content.max_chars, after.content.max_chars) == (2000, 7)
+    assert before.session.key == after.session.key
+    assert before.signing.key == after.signing.key
 
 
 def test_the_demo_is_for_this_computer_alone() -> None:
@@ -295,13 +322,17 @@ def test_variables_alone_start_a_server_without_a_page() -> None:
     assert not [secret for secret in (KEY, OTHER_KEY) if secret in err]
 
 
-def test_a_port_that_is_taken_ends_the_start() -> None:
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_a_port_that_is_taken_ends_the_start(command: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with process("demo", "--port", str(port), "--ops-port", str(free_port())) as running:
+        where = {"SIDEGATE__LISTEN__PORT": str(port), "SIDEGATE__LISTEN__HOST": "127.0.0.1"}
+        options = ["--port", str(port), "--ops-port", str(free_port())] if command == "demo" else []
+        with process(command, *options, **FINE, **where, SIDEGATE__OPS__PORT=str(free_port())) as running:
             out, err = running.communicate(timeout=DEADLINE)
     assert (running.returncode, out) == (1, "")
-    assert "Error: can't listen: " in err
+    assert "Error: can't listen" in err
+    assert command == "demo" or f"127.0.0.1:{port}" in err
     assert "Traceback" not in err

@@ -57,6 +57,11 @@ def refused(reading: Any) -> Any:
     return read
 
 
+def test_several_processes_are_fine_with_a_store_that_they_share(reading: Any, refused: Any) -> None:
+    assert reading(tree(workers=4, store={"url": "redis://redis:6379/0"})).settings.workers == 4
+    assert set(refused(tree(workers=4, store={"url": "reddis://redis"}))) == {"store.url"}
+
+
 def development(**sections: Any) -> dict[str, Any]:
     return tree(environment="development", **sections)
 
@@ -70,7 +75,7 @@ def test_the_least_is_fine_in_production(reading: Any) -> None:
 
 def test_what_runs_by_itself_reads_the_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIDEGATE__WORKERS", "7")
-    with pytest.raises(ConfigError, match=r"SIDEGATE__WORKERS.*more than one process is not available"):
+    with pytest.raises(ConfigError, match=r"SIDEGATE__WORKERS.*need a store that they share"):
         load(None)
 
 
@@ -236,7 +241,7 @@ def test_a_private_key_is_not_judged_as_a_shared_secret(reading: Any, refused: A
             "sites.shop.limits",
             "3 limits are both site-1s",
         ),
-        (tree(workers=2), "workers", "more than one process is not available in this version; write 1"),
+        (tree(workers=2), "workers", "set store.url to a Redis, or write 1"),
         (tree(workers=0), "workers", "out of range"),
         (tree(environment="test"), "environment", "write development or production"),
         (tree(environment=5), "environment", "write development or production"),

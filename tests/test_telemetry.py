@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from proxy.telemetry import AuditSettings, JsonFormatter, Logs, Metrics, TelemetrySettings, _BoundedQueue, audit
+from proxy.totals import collect, render, totals
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_full_queue_drops_lines_and_counts_them() -> None:
     handler = _BoundedQueue(queue.Queue(1), metrics)
     for _ in range(3):
         handler.handle(logging.makeLogRecord({"msg": "x"}))
-    assert metrics.summary()["sidegate_log_lines_dropped_total"] == 2
+    assert totals(collect(metrics.registry))["sidegate_log_lines_dropped_total"] == 2
 
 
 def test_a_traceback_stays_on_its_line() -> None:
@@ -86,4 +87,5 @@ def test_a_traceback_stays_on_its_line() -> None:
 def test_metrics_render_as_prometheus_reads_them() -> None:
     metrics = Metrics()
     metrics.denied.labels("origin", "origin_denied", "enforce").inc()
-    assert b'sidegate_denied_total{code="origin_denied",mode="enforce",stage="origin"} 1.0' in metrics.render()
+    text = render(collect(metrics.registry))
+    assert b'sidegate_denied_total{code="origin_denied",mode="enforce",stage="origin"} 1.0' in text

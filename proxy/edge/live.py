@@ -11,7 +11,10 @@ from proxy.telemetry import Metrics
 
 
 class Live:
-    """Counts open streams and sockets. `draining` turns readiness off; `cut` ends what waits for nothing but us."""
+    """Counts open streams and sockets. `cut` ends what waits for nothing but us.
+
+    `draining` turns readiness off; not where this process alone leaves (`is_replaced`), since another one is there.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -20,6 +23,7 @@ class Live:
         self._idle.set()
         self._acts: list[Callable[[], None]] = []
         self.draining = False
+        self.is_replaced = False
         self.sse = 0
         self.websockets = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 
 import orjson
@@ -15,9 +15,12 @@ from pydantic import Field
 from proxy import __version__
 from proxy.config import Secret, Section
 from proxy.edge.live import Live
-from proxy.errors import AuthRequired
+from proxy.errors import AuthRequired, ProxyError
 from proxy.store import Store
 from proxy.telemetry import Metrics
+from proxy.totals import Report, collect, health_of, merged, render, totals
+
+Gather = Callable[[], Awaitable[list[Report]]]
 
 
 class OpsSettings(Section):
@@ -28,8 +31,15 @@ class OpsSettings(Section):
     token: Secret | None = None
 
 
+async def alone() -> list[Report]:
+    """For a process without others."""
+    return []
+
+
 class OpsEdge:
-    """`replicas`: how many share the store; `circuits`: each breaker's state; `sessions`: how many are active here."""
+    """`replicas`: how many share the store; `circuits`: each breaker's state; `sessions`: how many are active here;
+    `gather`: what the other workers say, since whichever of them is asked answers for all.
+    """
 
     def __init__(
         self,
@@ -43,6 +53,7 @@ class OpsEdge:
         replicas: Callable[[], int],
         circuits: Callable[[], Mapping[str, str]],
         sessions: Callable[[], int],
+        gather: Gather = alone,
     ) -> None:
         self._token = settings.token
         self._environment = environment
@@ -53,6 +64,7 @@ class OpsEdge:
         self._replicas = replicas
         self._circuits = circuits
         self._sessions = sessions
+        self._gather = gather
 
     async def livez(self, http: web.Request) -> web.Response:
         return json_response({"status": "ok"})
@@ -66,15 +78,27 @@ class OpsEdge:
 
     async def health(self, http: web.Request) -> web.Response:
         self._authorise(http)
-        return json_response(self._summary())
+        return json_response(_health(await self._reports()))
 
     async def metrics(self, http: web.Request) -> web.Response:
         self._authorise(http)
-        self._metrics.store_degraded.set(0 if self._store.degraded() is None else 1)
+        reports = await self._reports()
+        families = merged(reports)
         if "application/json" in http.headers.get("Accept", ""):
-            return json_response(self._summary() | {"metrics": self._metrics.summary()})
-        text = await asyncio.to_thread(self._metrics.render)
+            return json_response(_health(reports) | {"metrics": totals(families)})
+        text = await asyncio.to_thread(render, families)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def report(self) -> Report:
+        """What this process alone counts."""
+        self._metrics.store_degraded.set(0 if self._store.degraded() is None else 1)
+        return Report(await asyncio.to_thread(collect, self._metrics.registry), self._summary())
+
+    async def _reports(self) -> list[Report]:
+        try:
+            return [await self.report(), *await self._gather()]
+        except TimeoutError:
+            raise ProxyError("the supervisor didn't say what the other workers count") from None
 
     def _authorise(self, http: web.Request) -> None:
         if self._token is None:
@@ -101,6 +125,10 @@ class OpsEdge:
             "ws_connections": self._live.websockets,
             "active_sessions": self._sessions(),
         }
+
+
+def _health(reports: list[Report]) -> dict[str, object]:
+    return health_of([report.health for report in reports if report.health])
 
 
 def json_response(fields: Mapping[str, object], status: int = 200) -> web.Response:

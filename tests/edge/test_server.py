@@ -191,6 +191,7 @@ async def test_the_owner_sees_how_it_is() -> None:
             "sse_connections": 0,
             "ws_connections": 0,
             "active_sessions": 1,
+            "workers": 1,
         }
         async with visitor.http.get(f"{visitor.ops_url}/metrics") as response:
             assert response.content_type == "text/plain"
