@@ -61,14 +61,17 @@ async def plain_relay(place: Place) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def sidegate(place: Place, store: str = "memory:") -> AsyncIterator[Server]:
-    """As `sidegate serve` starts it, in production, with its default settings but for the height of the limits."""
+    """As `sidegate serve` starts it, in production, with its default settings but for the height of the limits.
+
+    The process is the one worker; its supervisor does nothing meanwhile.
+    """
     port, ops_port = free_port(), free_port()
     config = write_config(place, store, port, ops_port)
     with place.cores.for_the_server():
         process = start([sys.executable, "-m", "proxy", "serve", "--config", str(config)], place)
     async with _ready(process, place, port):
         paths = {"path": "/v1/messages", "websocket": "/v1/ws"}
-        yield Server("sidegate", process.pid, port, ops_port, **paths, has_sessions=True)
+        yield Server("sidegate", await _worker(process.pid), port, ops_port, **paths, has_sessions=True)
 
 
 @asynccontextmanager
@@ -137,6 +140,15 @@ async def _ready(process: subprocess.Popen[bytes], place: Place, port: int) -> A
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+async def _worker(supervisor: int) -> int:
+    """The process that answers: the only child of the one that was started, which listens before it has one."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    async with asyncio.timeout(START_SECONDS):
+        while not (found := children.read_text().split()):  # noqa: ASYNC110 - nobody tells us
+            await asyncio.sleep(0.02)
+    return int(found[0])
 
 
 async def _listens(port: int) -> bool:
