@@ -39,7 +39,8 @@ class Supervised:
 
     def messages(self) -> list[str]:
         """Log messages so far; lines that are no JSON (what click prints) as they are."""
-        lines = self.log_file.read_text().splitlines()
+        text = self.log_file.read_text()
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last one may be half written
         return [orjson.loads(line)["message"] if line.startswith("{") else line for line in lines]
 
     async def says(self, text: str, times: int = 1) -> None:

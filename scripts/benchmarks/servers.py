@@ -71,7 +71,7 @@ async def sidegate(place: Place, store: str = "memory:") -> AsyncIterator[Server
         process = start([sys.executable, "-m", "proxy", "serve", "--config", str(config)], place)
     async with _ready(process, place, port):
         paths = {"path": "/v1/messages", "websocket": "/v1/ws"}
-        yield Server("sidegate", await _worker(process.pid), port, ops_port, **paths, has_sessions=True)
+        yield Server("sidegate", await _worker(process.pid, ops_port), port, ops_port, **paths, has_sessions=True)
 
 
 @asynccontextmanager
@@ -142,13 +142,15 @@ async def _ready(process: subprocess.Popen[bytes], place: Place, port: int) -> A
             process.wait()
 
 
-async def _worker(supervisor: int) -> int:
-    """The process that answers: the only child of the one that was started, which listens before it has one."""
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+async def _worker(supervisor: int, ops_port: int) -> int:
+    """The process that answers, once it does: the only child of the one that was started, which listens before it."""
     async with asyncio.timeout(START_SECONDS):
-        while not (found := children.read_text().split()):  # noqa: ASYNC110 - nobody tells us
-            await asyncio.sleep(0.02)
-    return int(found[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", ops_port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        await reader.read()
+        writer.close()
+    (worker,) = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()  # noqa: ASYNC240 - memory
+    return int(worker)
 
 
 async def _listens(port: int) -> bool:
