@@ -21,7 +21,7 @@ from proxy.streams.answer import Event, Fields
 
 CHANNEL = "push"  # what stands before the number in an event's id
 MAX_EACH = {"push": 100, "start": 20}  # kept for one session; the oldest goes first
-MAX_KEPT = 20_000  # of all sessions
+MAX_KEPT = 20_000  # of each, of all sessions
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 OVERHEAD = 1024  # bytes of an event besides its fields, about
 SWEEP_SECONDS = 5.0
@@ -73,12 +73,16 @@ class _Session:
 @dataclass(frozen=True, slots=True)
 class _Kept:
     address: Address
+    name: str
     size: int
     ends: float
 
 
 class MemoryChannels:
-    """Those of one process. `clock` gives Unix time. Bounded in number and bytes: the oldest events go first."""
+    """Those of one process. `clock` gives Unix time.
+
+    Bounded in number and bytes: the oldest events go first, and where bytes are short `start` before any push.
+    """
 
     def __init__(
         self,
@@ -91,7 +95,8 @@ class MemoryChannels:
         self._max_kept = max_kept
         self._max_bytes = max_bytes
         self._sessions: dict[Address, _Session] = {}
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._kept: dict[int, _Kept] = {}
+        self._oldest: dict[str, OrderedDict[int, None]] = {name: OrderedDict() for name in MAX_EACH}
         self._size = 0
         self._last = 0
         self._sweeping: asyncio.TimerHandle | None = None
@@ -146,11 +151,14 @@ class MemoryChannels:
         if len(alike) >= MAX_EACH[event.name]:
             self._forget(alike[0])
         session.events[event.number] = event
-        kept = _Kept(address, len(orjson.dumps(event.fields)) + OVERHEAD, self._clock() + ttl)
+        kept = _Kept(address, event.name, len(orjson.dumps(event.fields)) + OVERHEAD, self._clock() + ttl)
         self._kept[event.number] = kept
+        self._oldest[event.name][event.number] = None
         self._size += kept.size
-        while len(self._kept) > self._max_kept or self._size > self._max_bytes:
-            self._forget(next(iter(self._kept)))
+        if len(self._oldest[event.name]) > self._max_kept:
+            self._forget(next(iter(self._oldest[event.name])))
+        while self._size > self._max_bytes:
+            self._forget(next(iter(self._oldest["start"] or self._oldest["push"])))
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
         _tell(session)
@@ -169,6 +177,7 @@ class MemoryChannels:
 
     def _forget(self, number: int) -> None:
         kept = self._kept.pop(number)
+        del self._oldest[kept.name][number]
         self._size -= kept.size
         session = self._sessions[kept.address]
         del session.events[number]

@@ -154,6 +154,18 @@ async def test_of_all_sessions_the_oldest_go_first_by_number_and_by_size() -> No
     channels.close()
 
 
+async def test_many_answers_of_others_push_no_push_out() -> None:
+    channels = MemoryChannels(Clock(), max_kept=10, max_bytes=20_000)
+    for number in range(5):
+        await channels.send(HERE, {"text": f"{number}"}, TTL)
+    for number in range(100):
+        channels.announce(Address("shop", f"{number}"), "x" * 1000, TTL)
+    assert texts(await kept(channels, HERE)) == list("01234")
+    assert len(channels._kept) <= 20
+    assert channels._size <= 20_000
+    channels.close()
+
+
 async def test_closed_listeners_are_told_and_nothing_more_is_taken() -> None:
     channels = MemoryChannels(Clock())
     listener = channels.follow(HERE)
