@@ -21,7 +21,7 @@ from proxy.errors import ClientGone, Denied, OutputBlocked, ProxyError, Upstream
 from proxy.filters.chain import Chain
 from proxy.model import Client, Request, Sink, Stage
 from proxy.telemetry import Metrics, Stopwatch, audit
-from proxy.upstream.line import Line as Line  # scripts/benchmarks finds it here
+from proxy.upstream.line import Line
 from proxy.upstream.route import order
 from proxy.upstream.signing import Signer
 

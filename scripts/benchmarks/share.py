@@ -20,8 +20,9 @@ import orjson
 import uvloop
 
 from proxy import app, settings
-from proxy.flow import Flow, Line
+from proxy.flow import Flow
 from proxy.model import Client, Request, Sink, Stage
+from proxy.upstream.line import Line
 from proxy.upstream.signing import Signer
 from scripts.benchmarks.servers import Server, counts_locally, redis_reads
 from scripts.benchmarks.traffic import SMALL_ANSWER, listening
