@@ -329,7 +329,7 @@ async def test_the_public_listener_takes_no_pushes() -> None:
     ("headers", "status", "code"),
     [
         ({"Authorization": "Bearer x"}, 401, "session_invalid"),
-        ({"Authorization": ""}, 401, "session_invalid"),
+        ({"Authorization": ""}, 401, "auth_required"),
         ({"Origin": "https://evil.example"}, 403, "origin_denied"),
         ({"User-Agent": "another browser"}, 401, "session_invalid"),
     ],
