@@ -188,3 +188,17 @@ async def requests(server: Supervised) -> set[float]:
         lines = [line for line in text.splitlines() if 'requests_total{route="/health"' in line]
         found.add(sum(float(line.split()[-1]) for line in lines))
     return found
+
+
+async def test_sigterm_in_the_middle_of_a_renewal_ends_old_and_new(tmp_path: Path) -> None:
+    with RedisServer() as redis:
+        async with supervised(tmp_path, ECHO, workers=2, store={"url": redis.url}) as server:
+            caller = Caller(server.port)
+            await caller.session()  # and its silent connection holds one of them up
+            server.send(signal.SIGHUP)
+            await server.says("serves", times=3)
+            server.send(signal.SIGTERM)
+            assert await server.ended() == 0
+            caller.close()
+            assert server.workers() == []
+            assert "all workers renewed" not in " ".join(server.messages())
