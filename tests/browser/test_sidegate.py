@@ -207,7 +207,11 @@ async def test_a_server_that_dies_during_an_answer_cuts_it(browser: Browser, tmp
     async with configured(tmp_path, upstreams=SLOW) as server, visiting(browser, server.url) as chat:
         await chat.ask("Hello")
         await expect(chat.text).to_have_text("You")
-        server.process.kill()
+        supervisor = server.process.pid
+        workers = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+        server.process.kill()  # first, or it would replace the others
+        for worker in workers:
+            os.kill(int(worker), signal.SIGKILL)
         await chat.has_state("cut")
         await expect(chat.text).to_have_text("You")
         await expect(chat.retry).to_be_enabled()
