@@ -208,7 +208,7 @@ async def test_a_server_that_dies_during_an_answer_cuts_it(browser: Browser, tmp
         await chat.ask("Hello")
         await expect(chat.text).to_have_text("You")
         supervisor = server.process.pid
-        workers = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+        workers = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()  # noqa: ASYNC240 - memory
         server.process.kill()  # first, or it would replace the others
         for worker in workers:
             os.kill(int(worker), signal.SIGKILL)
