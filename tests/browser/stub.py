@@ -111,6 +111,7 @@ class Stub:
     access: set[str] = field(default_factory=set)
     refresh: set[str] = field(default_factory=set)
     expires_in: float = 900.0
+    stopped: list[str] = field(default_factory=list)  # answers that the page asked to end
     session_problem: web.Response | None = None
     left: asyncio.Event = field(default_factory=asyncio.Event)  # a client went away during its answer
 
@@ -159,6 +160,10 @@ class Stub:
             raise
         return answer or line.response or web.Response(status=500)
 
+    async def stop(self, request: web.Request) -> web.Response:
+        self.stopped.append(request.match_info["id"])
+        return web.Response(status=204)
+
     async def page(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info.get("name", "index.html")
         return web.FileResponse(PAGE / name, headers={"Content-Security-Policy": CSP, "Cache-Control": "no-store"})
@@ -173,6 +178,7 @@ async def running_stub() -> AsyncIterator[Stub]:
     app.router.add_post("/v1/session", stub.open_session)
     app.router.add_post("/v1/session/refresh", stub.refresh_session)
     app.router.add_post("/v1/messages", stub.message)
+    app.router.add_delete("/v1/answers/{id}", stub.stop)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -165,6 +165,19 @@ async def test_every_try_that_was_answered_has_a_key_of_its_own(chat: Chat, stub
     assert all(re.fullmatch(r"[0-9a-f]{32}", key) for key in keys)
 
 
+async def test_trying_again_after_a_cut_asks_for_the_same_answer(chat: Chat, stub: Stub) -> None:
+    async def cut(line: Line) -> None:
+        await line.start()
+        await line.say("Half an ")
+
+    stub.replies = [cut, says("Half an answer.")]
+    await chat.ask("Hello")
+    await chat.has_state("cut")
+    await chat.retry.click()
+    await chat.has_state("done")
+    assert len({line.key for line in stub.lines}) == 1
+
+
 async def test_a_session_outlives_a_reload_and_the_conversation_does_not(chat: Chat, stub: Stub) -> None:
     await chat.ask("Remember the secret word")
     await chat.has_state("done")

@@ -203,6 +203,26 @@ async def test_stop_ends_the_answer_on_the_server_too(browser: Browser, tmp_path
         await until_open_streams(server, 0)
 
 
+async def test_a_page_that_is_reloaded_during_an_answer_gets_the_rest_of_it(browser: Browser, demo: Server) -> None:
+    question = " ".join(f"word{number}" for number in range(100))
+    async with visiting(browser, demo.url) as chat, aiohttp.ClientSession() as http:
+        before = await answers(http, demo)
+        await chat.ask(question)
+        await expect(chat.text).to_contain_text("word10 ")
+        await chat.page.reload()
+        await expect(chat.text).to_contain_text("word10 ")
+        await chat.has_state("done")
+        await expect(chat.text).to_have_text(f"You said: {question}")
+        assert await answers(http, demo) == before + 1  # the upstream was asked once
+        await chat.page.reload()
+        await expect(chat.page.locator("#empty")).to_be_visible()  # what is finished is not asked for again
+
+
+async def answers(http: aiohttp.ClientSession, server: Server) -> int:
+    async with http.get(f"{server.ops_url}/metrics", headers={"Accept": "application/json"}) as response:
+        return int((await response.json())["metrics"].get("sidegate_answers_total", 0))
+
+
 async def test_a_server_that_dies_during_an_answer_cuts_it(browser: Browser, tmp_path: Path) -> None:
     async with configured(tmp_path, upstreams=SLOW) as server, visiting(browser, server.url) as chat:
         await chat.ask("Hello")

@@ -9,6 +9,7 @@ const MAX_EVENT_CHARS = 1_000_000; // one event that doesn't fit in here is not 
 const SILENCE_MS = 45_000; // the server comments every 15 s: three missed, and the connection is dead
 const PATIENCE_MS = 10_000; // say that it takes longer
 const STORED = 'sidegate.session';
+const PENDING = 'sidegate.pending'; // the question that is being answered, so that a reload joins its answer
 
 // Why a fetch was aborted.
 const STOPPED = 'stopped';
@@ -75,24 +76,28 @@ async function* readEvents(body, alive) {
   }
 }
 
-let session = recall();
+let session = recall(STORED);
 
-function recall() {
+function recall(name) {
   try {
-    return JSON.parse(sessionStorage.getItem(STORED));
+    return JSON.parse(sessionStorage.getItem(name));
   } catch {
-    return null; // storage is switched off, or holds something else: open a new session
+    return null; // storage is switched off, or holds something else: begin anew
+  }
+}
+
+function keep(name, value) {
+  try {
+    if (value) sessionStorage.setItem(name, JSON.stringify(value));
+    else sessionStorage.removeItem(name);
+  } catch {
+    // Storage is switched off: memory will do until the page is closed.
   }
 }
 
 function store(value) {
   session = value;
-  try {
-    if (value) sessionStorage.setItem(STORED, JSON.stringify(value));
-    else sessionStorage.removeItem(STORED);
-  } catch {
-    // Storage is switched off: memory will do until the page is closed.
-  }
+  keep(STORED, value);
 }
 
 function keepGrant(grant) {
@@ -151,6 +156,7 @@ function newKey() {
  */
 async function send(exchange, signal) {
   exchange.key ??= newKey();
+  keep(PENDING, { question: exchange.question, key: exchange.key });
   for (let tries = 1; ; tries += 1) {
     const token = await accessToken(signal);
     const headers = { Accept: 'text/event-stream', Authorization: `Bearer ${token}`, 'Idempotency-Key': exchange.key };
@@ -160,7 +166,6 @@ async function send(exchange, signal) {
       store(null);
       continue;
     }
-    exchange.key = null; // a retry asks for a new answer
     if (!response.ok) throw await refusal(response);
     if (!response.headers.get('Content-Type')?.startsWith('text/event-stream')) {
       throw new Failure('not_a_stream', 'The assistant answered in a form that this page does not read.');
@@ -415,7 +420,7 @@ function newExchange(question) {
   const answer = article('answer', 'Answer', text, after);
   ui.log.append(article('question', 'You', element('p', { dir: 'auto' }, question)), answer);
   const caret = element('span', { class: 'caret', 'aria-hidden': 'true' });
-  return { question, answer, text, after, caret, said: '', key: null, render: textRenderer(text), frame: 0 };
+  return { question, answer, text, after, caret, said: '', key: null, id: null, render: textRenderer(text), frame: 0 };
 }
 
 function paint(exchange) {
@@ -509,6 +514,11 @@ function actionsNode(exchange, failure) {
 }
 
 function finish(exchange, state, failure) {
+  // The server goes on with an answer that was cut: to try again with its key joins it. Everything else is over.
+  if (state !== 'cut' && failure?.code !== 'lost') {
+    exchange.key = null;
+    keep(PENDING, null);
+  }
   paint(exchange);
   exchange.caret.remove();
   exchange.answer.dataset.state = state;
@@ -528,7 +538,8 @@ function failureFrom(error, reason, opened) {
 /** Shows the events of one answer; returns at `done`, throws at everything else. */
 async function showAnswer(exchange, body, alive) {
   for await (const { name, data } of readEvents(body, alive)) {
-    if (name === 'delta') addPiece(exchange, JSON.parse(data).text);
+    if (name === 'start') exchange.id = JSON.parse(data).answer_id;
+    else if (name === 'delta') addPiece(exchange, JSON.parse(data).text);
     else if (name === 'error') throw failureOf(JSON.parse(data));
     else if (name === 'done' && exchange.said.trim()) return;
     else if (name === 'done') throw new Failure('empty', 'The answer was empty.', { state: 'done' });
@@ -565,10 +576,11 @@ async function run(exchange) {
   }
 }
 
-function ask(question) {
+function ask(question, key = null) {
   latest?.after.querySelectorAll('[data-role="retry"], [data-role="edit"]').forEach((node) => node.remove());
   ui.empty.hidden = true;
   latest = newExchange(question);
+  latest.key = key;
   run(latest);
 }
 
@@ -585,8 +597,20 @@ function edit(exchange) {
   ui.message.focus();
 }
 
+/** End the answer that is being given, here and at the server, which would go on for a while without us. */
+function quit(reason) {
+  if (!running) return;
+  const { exchange, abort } = running;
+  if (exchange.id && session) {
+    const headers = { Authorization: `Bearer ${session.access}` };
+    fetch(`/v1/answers/${exchange.id}`, { method: 'DELETE', headers, keepalive: true }).catch(() => {});
+  }
+  abort.abort(reason);
+}
+
 function startOver() {
-  running?.abort.abort(DROPPED);
+  quit(DROPPED);
+  keep(PENDING, null);
   running = null;
   if (latest) store(null); // a new session, so that the workflow's memory starts empty too
   latest = null;
@@ -608,7 +632,7 @@ function showConnection() {
 ui.composer.addEventListener('submit', submit);
 ui.message.addEventListener('input', refreshComposer);
 ui.message.addEventListener('keydown', onMessageKey);
-ui.stop.addEventListener('click', () => running?.abort.abort(STOPPED));
+ui.stop.addEventListener('click', () => quit(STOPPED));
 ui.new.addEventListener('click', startOver);
 ui.latest.addEventListener('click', () => follow(true));
 ui.empty.addEventListener('click', (event) => {
@@ -617,7 +641,7 @@ ui.empty.addEventListener('click', (event) => {
   focusMessage();
 });
 document.addEventListener('keydown', (event) => {
-  if (event.key === 'Escape' && !event.isComposing) running?.abort.abort(STOPPED);
+  if (event.key === 'Escape' && !event.isComposing) quit(STOPPED);
 });
 window.addEventListener('scroll', noticeScroll, { passive: true });
 window.addEventListener('resize', () => follow());
@@ -626,3 +650,5 @@ window.addEventListener('offline', showConnection);
 refreshComposer(); // the browser may have kept what was typed before a reload
 showConnection();
 focusMessage();
+const pending = session && recall(PENDING);
+if (pending) ask(pending.question, pending.key);
