@@ -41,7 +41,9 @@ from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
 from proxy.store.url import open_store
 from proxy.streams.answers import Answers
+from proxy.streams.journal import Journal
 from proxy.streams.push import Address, MemoryChannels
+from proxy.streams.seal import Sealer
 from proxy.telemetry import Logs, Metrics, audit
 from proxy.totals import Report
 from proxy.upstream.breaker import Breaker
@@ -269,7 +271,8 @@ async def _parts(
         def owned(session: Session) -> str:
             return owned_id(session_key, session.site, session.id)
 
-        answers = Answers({name: settings.site_streams(name) for name in sites}, announce)
+        journal = await stack.enter_async_context(_journal(settings, session_key, store, metrics))
+        answers = Answers({name: settings.site_streams(name) for name in sites}, announce, journal)
         reader = Reader(settings.listen, settings.session.cookie_name)
         base = security_headers(production=production)
         public = public_app(
@@ -329,6 +332,24 @@ async def _store(settings: Settings) -> AsyncIterator[MemoryStore | FailoverStor
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def _journal(
+    settings: Settings, session_key: bytes, store: MemoryStore | FailoverStore, metrics: Metrics
+) -> AsyncIterator[Journal | None]:
+    """Nothing where the store is this process's own: nobody else could read it."""
+    if not isinstance(store, FailoverStore) or store.journals is None:
+        yield None
+        return
+    key = settings.store.encryption_key
+    sealer = Sealer(session_key if key is None else key.reveal().encode())
+    journal = Journal(store.journals, sealer, metrics.answers_interrupted.inc)
+    journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.close()
 
 
 def _line(name: str, settings: LineSettings, answers: Upstream, metrics: Metrics) -> Line:

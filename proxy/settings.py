@@ -245,6 +245,7 @@ class _Judge:
         is_shared = signing.algorithm == "HS256"
         needed: dict[Place, Secret | None] = {
             ("session", "key"): session.key,
+            ("store", "encryption_key"): self.settings.store.encryption_key,
             ("ops", "token"): self.settings.ops.token,
         }
         if is_shared and self._signs():

@@ -95,6 +95,11 @@ class Metrics:
         self.store_degraded = Gauge(
             "sidegate_store_degraded", "1 while limits are counted locally because Redis is away", registry=registry
         )
+        self.answers_interrupted = Counter(
+            "sidegate_answers_interrupted",
+            "Answers of other replicas that were found broken off, and ended",
+            registry=registry,
+        )
         self.log_dropped = Counter("sidegate_log_lines_dropped", "Log lines lost to a full queue", registry=registry)
 
 

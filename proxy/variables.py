@@ -30,6 +30,7 @@ SIMPLE: dict[str, Place] = {
     "CORS_ALLOW_CREDENTIALS": ("sites", SITE, "allow_credentials"),
     "ALLOWED_HOSTS": ("listen", "allowed_hosts"),
     "REDIS_URL": ("store", "url"),
+    "ENCRYPTION_KEY": ("store", "encryption_key"),
     "MAX_MESSAGE_LENGTH": ("content", "max_chars"),
     "ENVIRONMENT": ("environment",),
     "DEBUG": ("debug",),
@@ -39,11 +40,10 @@ SIMPLE: dict[str, Place] = {
 LIFETIMES = {"JWT_EXPIRATION_HOURS": 3600, "ACCESS_TOKEN_EXPIRE_MINUTES": 60}  # seconds in one; the later one wins
 WINDOWS = {"RATE_LIMIT_PER_MINUTE": 60, "RATE_LIMIT_PER_HOUR": 3600}
 PLANNED = ("ENABLE_MASKING", "MASKING_LOG_ENABLED", "API_KEYS", "WHATSAPP_WEBHOOK_SECRET")
-OTHERS = ("N8N_API_KEY", "CORS_ALLOWED_ORIGINS", "RATE_LIMIT_BURST", "ENCRYPTION_KEY")
+OTHERS = ("N8N_API_KEY", "CORS_ALLOWED_ORIGINS", "RATE_LIMIT_BURST")
 VARIABLES = frozenset({*SIMPLE, *LIFETIMES, *WINDOWS, *PLANNED, *OTHERS})
 
 OFF = frozenset({"false", "0", "no", "off", "[]", "{}"})
-MIN_KEY_BYTES = 32
 
 
 def apply_variables(tree: Tree, into: type[BaseModel], env: Mapping[str, str]) -> None:
@@ -196,9 +196,6 @@ class _Variables:
         for name in PLANNED:
             if name in self.values and self.values[name].strip().lower() not in OFF:
                 self.tree.problems.append(Problem(name, "not available in this version; remove it"))
-        if len(self.values.get("ENCRYPTION_KEY", "x" * MIN_KEY_BYTES).encode()) < MIN_KEY_BYTES:
-            text = f"shorter than {MIN_KEY_BYTES} bytes; write a random one, as `openssl rand -base64 48` makes"
-            self.tree.problems.append(Problem("ENCRYPTION_KEY", text))
 
 
 def _origins_in(text: str) -> set[str] | None:

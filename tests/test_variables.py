@@ -147,7 +147,7 @@ def test_rate_limits_on_top_of_something_that_is_no_list_are_one_problem(tmp_pat
         ({"ENVIRONMENT": "staging"}, "environment (ENVIRONMENT)", "write development or production"),
         ({"DEBUG": "*"}, "debug (DEBUG)", "neither true nor false"),
         ({"REDIS_URL": "http://:hunter2@redis"}, "store.url (REDIS_URL)", "redis://"),
-        ({"ENCRYPTION_KEY": "hunter2"}, "ENCRYPTION_KEY", "shorter than 32 bytes"),
+        ({"ENCRYPTION_KEY": "hunter2"}, "store.encryption_key (ENCRYPTION_KEY)", "shorter than 32 bytes"),
         ({"N8N_API_KEY": "hunter2\r\n\r\nx"}, "upstreams.default.auth (N8N_API_KEY)", "no header can carry"),
         ({"SESSION_COOKIE_NAME": "\udcff"}, "SESSION_COOKIE_NAME", "not UTF-8"),
     ],
@@ -193,8 +193,9 @@ def test_what_is_not_built_yet_cannot_be_switched_on(name: str) -> None:
     assert settings(**{name: "false"}) == settings(**{name: "[]"}) == settings()
 
 
-def test_an_encryption_key_of_some_length_is_taken() -> None:
-    assert settings(ENCRYPTION_KEY=KEY) == settings()
+def test_an_encryption_key_is_the_stores() -> None:
+    assert settings(ENCRYPTION_KEY=KEY).store.encryption_key == Secret(KEY)
+    assert settings().store.encryption_key is None
 
 
 def test_cors_origins_are_another_name_for_the_origins() -> None:

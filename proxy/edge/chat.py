@@ -19,7 +19,7 @@ from proxy.flow import Flow
 from proxy.guard import limits
 from proxy.model import Client, Message, Request, Session
 from proxy.streams import StreamSettings
-from proxy.streams.answer import Answer, Fields
+from proxy.streams.answer import Answer, Fields, Transcript
 from proxy.streams.answers import Answers
 
 EVENT_STREAM, JSON, NDJSON = "text/event-stream", "application/json", "application/x-ndjson"
@@ -52,26 +52,26 @@ class ChatEdge:
         if form == JSON:
             return _state(answer)
         after = number_after(http.headers.get("Last-Event-ID", http.query.get("after")), answer.id)
-        if answer.is_over and after >= answer.events[-1].number:
+        if answer.is_over and after >= len(answer.events) - 1:
             return web.Response(status=204)  # which tells an EventSource not to come back
         with answer.listening():
             return await self._relay(http, answer, form, after)
 
     async def stop(self, http: web.Request) -> web.Response:
-        self._answers.stop(await self._own(http))
+        await self._answers.stop(await self._own(http))
         return web.Response(status=204)
 
-    async def _own(self, http: web.Request) -> Answer:
+    async def _own(self, http: web.Request) -> Transcript:
         client = await self._flow.admit(self._reader.client(http, "answers"))
-        return self._answers.find(session_of(client), http.match_info["id"])
+        return await self._answers.find(session_of(client), http.match_info["id"])
 
-    async def _relay(self, http: web.Request, answer: Answer, form: str, after: int) -> web.StreamResponse:
+    async def _relay(self, http: web.Request, answer: Transcript, form: str, after: int) -> web.StreamResponse:
         kind: type[HttpStream] = SseStream if form == EVENT_STREAM else NdjsonStream
         stream = kind(http, answer, self._heartbeat)
         with self._live.streaming(), unstalled(http):
             await answer.opened(COMMIT_AFTER)
             if answer.early is not None:
-                return _refusal(answer.early, answer.request)
+                return _refusal(answer.early, answer)
             await stream.begin()
             await stream.relay(after)
         return stream.response
@@ -82,9 +82,9 @@ async def _collected(answer: Answer) -> web.Response:
     async for _ in answer.follow():
         pass
     if answer.failure is not None:
-        return _refusal(answer.failure, answer.request)
+        return _refusal(answer.failure, answer)
     fields: Fields = {"answer_id": answer.id, "text": answer.text}
-    return _json(fields, limits.headers(answer.request.counts))
+    return _json(fields, limits.headers(answer.counts))
 
 
 async def _accepted(answer: Answer) -> web.Response:
@@ -92,13 +92,13 @@ async def _accepted(answer: Answer) -> web.Response:
     answer.detach()
     await answer.admitted()
     if answer.early is not None:
-        return _refusal(answer.early, answer.request)
+        return _refusal(answer.early, answer)
     headers = {"Location": f"/v1/answers/{answer.id}", "Preference-Applied": "respond-async"}
     fields: Fields = {"answer_id": answer.id, "status": "running"}
-    return _json(fields, limits.headers(answer.request.counts) | headers, status=202)
+    return _json(fields, limits.headers(answer.counts) | headers, status=202)
 
 
-def _state(answer: Answer) -> web.Response:
+def _state(answer: Transcript) -> web.Response:
     status = "running" if not answer.is_over else "done" if answer.failure is None else "failed"
     fields: Fields = {"answer_id": answer.id, "status": status, "text": answer.text}
     if answer.failure is not None:
@@ -106,9 +106,9 @@ def _state(answer: Answer) -> web.Response:
     return _json(fields, {})
 
 
-def _refusal(error: ProxyError, request: Request) -> web.Response:
-    response = problem(error, request.id)
-    response.headers.update(limits.headers(request.counts))
+def _refusal(error: ProxyError, answer: Transcript) -> web.Response:
+    response = problem(error, answer.request_id)
+    response.headers.update(limits.headers(answer.counts))
     return response
 
 

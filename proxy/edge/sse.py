@@ -12,7 +12,7 @@ from aiohttp_sse import EventSourceResponse
 from proxy.edge.events import as_ndjson, as_sse
 from proxy.errors import ClientGone
 from proxy.guard import limits
-from proxy.streams.answer import Answer, Event
+from proxy.streams.answer import Event, Transcript
 from proxy.wire import sse
 
 NO_STORE = "no-store, no-transform"
@@ -36,7 +36,7 @@ async def put(response: web.StreamResponse, data: bytes) -> None:
 class HttpStream(ABC):
     """One client listening to one answer. Headers go out with `begin`."""
 
-    def __init__(self, http: web.Request, answer: Answer, heartbeat: float) -> None:
+    def __init__(self, http: web.Request, answer: Transcript, heartbeat: float) -> None:
         self._http = http
         self._answer = answer
         self._heartbeat = heartbeat
@@ -50,7 +50,7 @@ class HttpStream(ABC):
         """Write all events behind number `after`, until the answer is over. Raises ClientGone."""
 
     async def begin(self) -> None:
-        self.response.headers.update(limits.headers(self._answer.request.counts))
+        self.response.headers.update(limits.headers(self._answer.counts))
         try:
             await self.response.prepare(self._http)
         except ConnectionError as error:

@@ -26,7 +26,7 @@ from proxy.errors import BadRequest, ClientGone, Conflict, Draining, ProxyError,
 from proxy.flow import Flow
 from proxy.model import Client, Request, Session
 from proxy.streams import StreamSettings
-from proxy.streams.answer import Answer, Event, Fields, error_fields
+from proxy.streams.answer import Event, Fields, Transcript, error_fields
 from proxy.streams.answers import Answers
 from proxy.streams.push import CHANNEL, Address, Channels
 
@@ -92,7 +92,7 @@ class _Turn:
     """What waits to be relayed: a message to be answered, or an answer to be joined behind number `after`."""
 
     request: Request | None = None
-    answer: Answer | None = None
+    answer: Transcript | None = None
     after: int = -1
     more: Fields = field(default_factory=dict)
 
@@ -162,9 +162,9 @@ class _Conversation:
                 after = fields.get("after", -1)
                 if not isinstance(after, int) or isinstance(after, bool):
                     raise BadRequest("after is no number", public='"after" must be the number of the last event seen.')
-                self._wait(_Turn(answer=self._own(fields), after=max(after, -1), more=more))
+                self._wait(_Turn(answer=await self._own(fields), after=max(after, -1), more=more))
             case "stop":
-                self._answers.stop(self._own(fields))
+                await self._answers.stop(await self._own(fields))
             case "ping":
                 await self._write(orjson.dumps({"type": "pong", **more}).decode())
             case _:
@@ -178,11 +178,11 @@ class _Conversation:
         if self._clock() >= session_of(self._client).ends:
             raise SessionInvalid("the session ended while the socket was open")
 
-    def _own(self, fields: Fields) -> Answer:
+    async def _own(self, fields: Fields) -> Transcript:
         answer_id = fields.get("answer_id")
         if not isinstance(answer_id, str):
             raise BadRequest("no answer_id", public='"answer_id" must be a string.')
-        return self._answers.find(session_of(self._client), answer_id)
+        return await self._answers.find(session_of(self._client), answer_id)
 
     def _wait(self, turn: _Turn) -> None:
         try:
@@ -203,7 +203,7 @@ class _Conversation:
 
     async def _relay(self, turn: _Turn) -> None:
         if turn.request is not None:
-            answer = self._answers.begin(turn.request, self._flow.answer)
+            answer: Transcript = self._answers.begin(turn.request, self._flow.answer)
         elif turn.answer is not None:
             answer = turn.answer
         else:

@@ -95,3 +95,55 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+ALIVE = 3.0  # seconds that a sign of life, or of listening, is good for
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One replica's word on an answer that it runs: batch `number` (from 0), or with empty data only a sign of life."""
+
+    name: str
+    number: int
+    data: bytes
+    ttl: float  # seconds to keep the whole answer from now on
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How an answer stands in the journal. `length` counts its batches; fewer than were written: they were lost."""
+
+    length: int
+    is_stopped: bool = False  # its owner asked another replica to end it
+    is_heard: bool = False  # somebody listens through another replica
+    is_buried: bool = False  # another replica saw no sign of life and declared it broken off
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What another replica finds. `length` counts all batches, of which `batches` are the next ones."""
+
+    is_alive: bool
+    length: int
+    batches: Sequence[bytes]
+
+
+class Journals(Protocol):
+    """Answers that replicas read of one another, as batches of bytes that mean nothing here. All raise StoreDown."""
+
+    async def keep(self, batches: Sequence[Batch]) -> list[Kept]:
+        """Write all in one round trip. A batch that is there already, or whose turn it isn't, changes nothing."""
+        ...
+
+    async def look(self, name: str, number: int, *, listens: bool) -> Look | None:
+        """The batches from `number` on, as many as one answer should hold. None when there is no such answer."""
+        ...
+
+    async def bury(self, name: str, number: int, data: bytes) -> bool:
+        """End it with this batch, if it has no sign of life and `number` batches. False when it hasn't come to that."""
+        ...
+
+    async def stop(self, name: str) -> None:
+        """Tell the replica that runs it, if there is one."""
+        ...

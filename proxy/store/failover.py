@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Protocol
 from uuid import uuid4
 
-from proxy.store import Circuits, Hit, Store, StoreDown, Tier
+from proxy.store import Circuits, Hit, Journals, Store, StoreDown, Tier
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +44,14 @@ class FailoverStore:
         local: Store,
         *,
         circuits: Circuits | None = None,
+        journals: Journals | None = None,
         interval: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared = shared
         self._local = local
         self.circuits = circuits
+        self.journals = journals
         self._interval = interval
         self._clock = clock
         self._replica = uuid4().hex

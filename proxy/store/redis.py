@@ -19,10 +19,11 @@ from uuid import uuid4
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
-from proxy.store import Circuit, Hit, StoreDown, Tier
+from proxy.store import ALIVE, Batch, Circuit, Hit, Kept, Look, StoreDown, Tier
 from proxy.store.patience import patience
 from proxy.store.url import StoreUrl
 
@@ -32,7 +33,10 @@ REPLICAS = "sidegate:replicas"
 CIRCUITS = "sidegate:circuits"  # a channel
 MAX_BATCH = 100  # hits in one round trip: about a millisecond of Redis
 MAX_WAITING = 10_000
+LOOK_AT = 16  # batches in one round trip
+JOURNAL_DEADLINE = 1.0  # nobody waits for it, and a round trip may carry a megabyte
 T = TypeVar("T")
+_Calls = Sequence[tuple[Sequence[str], Sequence[str | int | bytes]]]  # keys and arguments of one script's calls
 
 
 class RedisStore:
@@ -62,6 +66,10 @@ class RedisStore:
         # Script objects load themselves again into a Redis that was restarted.
         self._hit = self._redis.register_script(_lua("hit"))
         self._beat = self._redis.register_script(_lua("beat"))
+        self._keep = self._redis.register_script(_lua("keep"))
+        self._look = self._redis.register_script(_lua("look"))
+        self._bury = self._redis.register_script(_lua("bury"))
+        self._stop = self._redis.register_script(_lua("stop"))
         self._waiting: deque[_Call] = deque()
         self._has_waiting = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
@@ -82,7 +90,7 @@ class RedisStore:
 
     async def add(self, key: str, ttl: float) -> bool:
         """Remember the key for `ttl` seconds. True only for the one caller who was first."""
-        name, mark, life = _key(key, "once"), uuid4().hex, max(1, ceil(ttl * 1000))
+        name, mark, life = _key(key, "once"), uuid4().hex, _milliseconds(ttl)
 
         async def be_first() -> bool:
             if await self._redis.set(name, mark, nx=True, px=life):
@@ -103,6 +111,31 @@ class RedisStore:
     async def leave(self, replica: str) -> None:
         """Say that this replica ends."""
         await self._ask(lambda: self._redis.zrem(REPLICAS, replica))
+
+    async def keep(self, batches: Sequence[Batch]) -> list[Kept]:
+        calls = [
+            (_journal(batch.name), (batch.number, _milliseconds(batch.ttl), _milliseconds(ALIVE), batch.data))
+            for batch in batches
+        ]
+        kept = []
+        for answer in await self._ask(partial(self._evaluate, self._keep, calls), JOURNAL_DEADLINE):
+            if not isinstance(answer, bytes):
+                raise StoreDown(type(answer).__name__)  # such as OOM: Redis is full
+            length, is_stopped, is_heard = map(int, answer.split())
+            kept.append(Kept(length, bool(is_stopped), bool(is_heard), is_buried=length < 0))
+        return kept
+
+    async def look(self, name: str, number: int, *, listens: bool) -> Look | None:
+        args = [number, LOOK_AT, _milliseconds(ALIVE), int(listens)]
+        found = await self._ask(lambda: self._look(_journal(name), args), JOURNAL_DEADLINE)
+        return None if found is None else Look(bool(found[0]), int(found[1]), found[2])
+
+    async def bury(self, name: str, number: int, data: bytes) -> bool:
+        args: list[int | bytes] = [number, _milliseconds(ALIVE), data]
+        return bool(await self._ask(lambda: self._bury(_journal(name), args)))
+
+    async def stop(self, name: str) -> None:
+        await self._ask(lambda: self._stop(_journal(name)[1:]))
 
     def degraded(self) -> str | None:
         return None
@@ -136,7 +169,8 @@ class RedisStore:
                 while self._waiting:
                     batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
                     try:
-                        answers = await self._ask(partial(self._evaluate, batch), self._left(batch[0]))
+                        calls = [(call.keys, call.args) for call in batch]
+                        answers = await self._ask(partial(self._evaluate, self._hit, calls), self._left(batch[0]))
                     except StoreDown as error:
                         self._settle(batch, error)  # with those behind, who would wait for the same silence
                         continue
@@ -154,17 +188,17 @@ class RedisStore:
             call.settle(down)
         self._waiting.clear()
 
-    async def _evaluate(self, batch: list[_Call]) -> list[bytes | Exception]:
-        answers = await self._pipeline(batch)
+    async def _evaluate(self, script: AsyncScript, calls: _Calls) -> list[bytes | Exception]:
+        answers = await self._pipeline(script, calls)
         if any(isinstance(answer, NoScriptError) for answer in answers):  # Redis was restarted; none of them counted
-            await self._redis.script_load(self._hit.script)
-            answers = await self._pipeline(batch)
+            await self._redis.script_load(script.script)
+            answers = await self._pipeline(script, calls)
         return answers
 
-    async def _pipeline(self, batch: list[_Call]) -> list[bytes | Exception]:
+    async def _pipeline(self, script: AsyncScript, calls: _Calls) -> list[bytes | Exception]:
         pipeline = self._redis.pipeline(transaction=False)
-        for call in batch:
-            pipeline.evalsha(self._hit.sha, len(call.keys), *call.keys, *call.args)
+        for keys, args in calls:
+            pipeline.evalsha(script.sha, len(keys), *keys, *args)
         answers: list[bytes | Exception] = await pipeline.execute(raise_on_error=False)
         return answers
 
@@ -261,6 +295,14 @@ def _address(url: StoreUrl) -> dict[str, Any]:  # Any: the pool takes what its c
 def _key(key: str, kind: str) -> str:
     """The braces are Redis Cluster's hash tag: what belongs to one key lies in one slot."""
     return f"sidegate:{{{key}}}:{kind}"
+
+
+def _journal(name: str) -> list[str]:
+    return [_key(name, "batches"), _key(name, "marks")]
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, ceil(seconds * 1000))
 
 
 def _lua(name: str) -> str:

@@ -166,6 +166,7 @@ class StoreSettings(Section):
     url: Annotated[Secret, BeforeValidator(_hide, json_schema_input_type=Secret | str), AfterValidator(_usable)] = (
         Secret("memory:")
     )
+    encryption_key: Secret | None = None  # of what is kept of answers; without it, one made from session.key
 
 
 def open_store(url: str) -> MemoryStore | FailoverStore:
@@ -178,4 +179,4 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     from proxy.store.redis import RedisCircuits, RedisStore  # redis-py takes 6 MB, which memory: has no use for
 
     shared = RedisStore(parsed)
-    return FailoverStore(shared, MemoryStore(), circuits=RedisCircuits(shared))
+    return FailoverStore(shared, MemoryStore(), circuits=RedisCircuits(shared), journals=shared)

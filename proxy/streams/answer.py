@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from sys import getsizeof
 
 from proxy.errors import OutputBlocked, ProxyError
-from proxy.model import Request
+from proxy.model import Count, Request
 from proxy.streams import StreamSettings
 
 Fields = dict[str, object]
@@ -38,30 +39,19 @@ def error_fields(error: ProxyError, request_id: str) -> Fields:
     return fields
 
 
-class Answer:
-    """A Sink. `failure` is what it ended in, if it did."""
+class Transcript(ABC):
+    """What listeners have of an answer, wherever it runs. `failure` is what it ended in, if it did."""
 
-    def __init__(
-        self, request: Request, settings: StreamSettings, announce: Callable[[Request], None] = lambda _: None
-    ) -> None:
-        self.request = request
+    def __init__(self) -> None:
         self.events: list[Event] = []
         self.failure: ProxyError | None = None
-        self.is_admitted = False
         self.has_opened = False
-        self.size = 0  # bytes of memory, about
-        self._text_bytes = 0
-        self._settings = settings
-        self._announce = announce
-        self._news = asyncio.Event()
-        self._listeners = 0
-        self._is_detached = False
-        self._leave: Callable[[], None] = lambda: None  # what to do when nobody has listened for long enough
-        self._patience: asyncio.TimerHandle | None = None
+        self.request_id = ""
+        self.counts: tuple[Count, ...] = ()
 
     @property
-    def id(self) -> str:
-        return self.request.answer_id
+    @abstractmethod
+    def id(self) -> str: ...
 
     @property
     def is_over(self) -> bool:
@@ -76,10 +66,50 @@ class Answer:
     def text(self) -> str:
         return "".join(str(event.fields["text"]) for event in self.events if event.name == "delta")
 
+    @abstractmethod
+    def listening(self) -> AbstractContextManager[None]:
+        """While this lasts somebody is there to read."""
+
+    @abstractmethod
+    async def opened(self, seconds: float) -> None:
+        """Wait until the upstream has opened or the answer is over, but no longer than `seconds`."""
+
+    @abstractmethod
+    def follow(self, after: int = -1, every: float | None = None) -> AsyncGenerator[Sequence[Event], None]:
+        """All events behind number `after`, as they come; with `every`, nothing after so many seconds of silence."""
+
+
+class Answer(Transcript):
+    """A Sink."""
+
+    def __init__(
+        self, request: Request, settings: StreamSettings, announce: Callable[[Request], None] = lambda _: None
+    ) -> None:
+        super().__init__()
+        self.request = request
+        self.request_id = request.id
+        self.is_admitted = False
+        self.size = 0  # bytes of memory, about
+        self._text_bytes = 0
+        self._settings = settings
+        self._announce = announce
+        self._news = asyncio.Event()
+        self._listeners = 0
+        self._is_heard_elsewhere = False
+        self._is_detached = False
+        self._leave: Callable[[], None] = lambda: None  # what to do when nobody has listened for long enough
+        self._milestone: Callable[[], None] = lambda: None
+        self._patience: asyncio.TimerHandle | None = None
+
+    @property
+    def id(self) -> str:
+        return self.request.answer_id
+
     # The flow's side.
 
     def admit(self, request: Request) -> None:
         self.request = request
+        self.counts = request.counts
         self.is_admitted = True
         self._add("start", {"answer_id": self.id})
         self._announce(request)
@@ -117,6 +147,16 @@ class Answer:
     def abandon_by(self, leave: Callable[[], None]) -> None:
         self._leave = leave
 
+    def on_milestone(self, tell: Callable[[], None]) -> None:
+        """`tell` is called at the beginning and at the end."""
+        self._milestone = tell
+
+    def heard_elsewhere(self, is_heard: bool) -> None:
+        """Somebody listens through another replica, or nobody does any more: one listener more or less."""
+        if is_heard != self._is_heard_elsewhere:
+            self._is_heard_elsewhere = is_heard
+            (self._come if is_heard else self._go)()
+
     def close(self) -> None:
         """No timer is left behind."""
         if self._patience is not None:
@@ -127,18 +167,13 @@ class Answer:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While this lasts somebody is there to read."""
-        self.close()
-        self._listeners += 1
+        self._come()
         try:
             yield
         finally:
-            self._listeners -= 1
-            if not (self._listeners or self.is_over or self._is_detached):
-                self._left()
+            self._go()
 
     async def opened(self, seconds: float) -> None:
-        """Wait until the upstream has opened or the answer is over, but no longer than `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 while not (self.has_opened or self.is_over):
@@ -152,10 +187,7 @@ class Answer:
             await self._news.wait()
 
     async def follow(self, after: int = -1, every: float | None = None) -> AsyncGenerator[Sequence[Event], None]:
-        """All events behind number `after`, as they come; with `every`, nothing after so many seconds of silence.
-
-        Ends with the answer, which the flow's timeouts end.
-        """
+        """Ends with the answer, which the flow's timeouts end."""
         at = after + 1
         while True:
             if at < len(self.events):
@@ -176,10 +208,21 @@ class Answer:
             return
         self.events.append(Event(len(self.events), name, fields))
         self._tell()
+        if name != "delta":
+            self._milestone()
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+    def _come(self) -> None:
+        self.close()
+        self._listeners += 1
+
+    def _go(self) -> None:
+        self._listeners -= 1
+        if not (self._listeners or self.is_over or self._is_detached):
+            self._left()
 
     def _left(self) -> None:
         match self._settings.on_disconnect:

@@ -8,8 +8,11 @@ from collections.abc import Callable, Coroutine, Mapping
 
 from proxy.errors import Conflict, Draining, NotFound, UpstreamUnavailable
 from proxy.model import Request, Session
+from proxy.store import StoreDown
 from proxy.streams import StreamSettings
-from proxy.streams.answer import Answer
+from proxy.streams.answer import Answer, Transcript
+from proxy.streams.journal import Journal
+from proxy.streams.remote import RemoteAnswer
 
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 MAX_KEPT = 20_000
@@ -19,15 +22,20 @@ Run = Callable[[Request, Answer], Coroutine[None, None, None]]
 
 
 class Answers:
-    """`settings` by site; `announce` is called when an answer has begun. Kept answers are bounded in number and bytes:
-    the oldest finished ones go first.
+    """`settings` by site; `announce` is called when an answer has begun. With a journal, replicas reach one another's.
+
+    Kept answers are bounded in number and bytes: the oldest finished ones go first.
     """
 
     def __init__(
-        self, settings: Mapping[str, StreamSettings], announce: Callable[[Request], None] = lambda _: None
+        self,
+        settings: Mapping[str, StreamSettings],
+        announce: Callable[[Request], None] = lambda _: None,
+        journal: Journal | None = None,
     ) -> None:
         self._settings = settings
         self._announce = announce
+        self._journal = journal
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._by_key: dict[tuple[str, str, str], str] = {}  # whose entries live and go with their answers
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -59,22 +67,37 @@ class Answers:
         task = asyncio.create_task(run(request, answer), name=f"answer {answer.id}")  # noqa: TID251
         self._tasks[answer.id] = task
         self._idle.clear()
-        answer.abandon_by(lambda: self.stop(answer))
+        answer.abandon_by(lambda: self._cancel(answer.id))
+        if self._journal is not None:
+            self._journal.follow(answer, self._settings[request.site.name], lambda: self._cancel(answer.id))
         task.add_done_callback(lambda _: self._ended(answer))
         return answer
 
-    def find(self, session: Session, answer_id: str) -> Answer:
-        """An answer of this very session, running or kept. Raises NotFound, whoever else's it may be."""
-        answer = self._answers.get(answer_id)
-        if answer is None or answer.request.session.id != session.id or answer.request.site.name != session.site:
-            raise NotFound("no such answer of this session")
-        return answer
+    async def find(self, session: Session, answer_id: str) -> Transcript:
+        """An answer of this very session, running or kept, here or at another replica.
 
-    def stop(self, answer: Answer) -> None:
-        """End it for its owner; its upstream is closed at once."""
-        task = self._tasks.get(answer.id)
-        if task is not None:
-            task.cancel()
+        Raises NotFound, whoever else's it may be; UpstreamUnavailable when the other replicas' can't be looked at.
+        """
+        answer = self._answers.get(answer_id)
+        if answer is not None and answer.request.session.id == session.id and answer.request.site.name == session.site:
+            return answer
+        if self._journal is not None:
+            try:
+                remote = await self._journal.find(session, answer_id)
+            except StoreDown as down:
+                raise UpstreamUnavailable(f"journal: {down}", retry_after=1) from down
+            if remote is not None:
+                return remote
+        raise NotFound("no such answer of this session")
+
+    async def stop(self, answer: Transcript) -> None:
+        """End it for its owner; its upstream is closed at once. Raises UpstreamUnavailable."""
+        if isinstance(answer, RemoteAnswer):
+            try:
+                await answer.stop()
+            except StoreDown as down:
+                raise UpstreamUnavailable(f"journal: {down}", retry_after=1) from down
+        self._cancel(answer.id)
 
     async def drain(self, seconds: float) -> None:
         """Give running answers their time; end the rest with `draining`."""
@@ -84,6 +107,8 @@ class Answers:
                 await self._idle.wait()
         except TimeoutError:
             await self.close()
+        if self._journal is not None:
+            self._journal.cut()
 
     async def close(self) -> None:
         self._is_draining = True
@@ -107,9 +132,16 @@ class Answers:
             )
         return known
 
+    def _cancel(self, answer_id: str) -> None:
+        task = self._tasks.get(answer_id)
+        if task is not None:
+            task.cancel()
+
     def _ended(self, answer: Answer) -> None:
         answer.stop()  # only where it was cancelled it hasn't an end yet
         answer.close()
+        if self._journal is not None and not answer.is_admitted:
+            self._journal.forget(answer.id)
         del self._tasks[answer.id]
         if not self._tasks:
             self._idle.set()
@@ -128,6 +160,8 @@ class Answers:
             self._size -= answer.size + OVERHEAD
             if answer.request.idempotency_key is not None and self._by_key.get(_key(answer.request)) == answer_id:
                 del self._by_key[_key(answer.request)]
+            if self._journal is not None:
+                self._journal.forget(answer_id)
 
 
 def _key(request: Request) -> tuple[str, str, str]:

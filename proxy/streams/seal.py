@@ -1,0 +1,82 @@
+"""What leaves this process of an answer: events in sealed batches, under a name that says nothing.
+
+AES-256-GCM with a key for each answer; a batch opens only as that batch of that answer of that session. What it stops:
+reading, changing, swapping or moving batches, for whoever has Redis but not the key. What it doesn't: deleting them,
+cutting the last ones off, forging marks (alive, stop), and seeing when and about how much is answered.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from proxy.streams.answer import Event
+
+NONCE_BYTES = (
+    12  # NIST SP 800-38D section 8.2.2; random ones are good for 2**32 batches of one key, which is one answer
+)
+
+
+class Broken(Exception):
+    """A batch that isn't what was sealed."""
+
+
+class Sealer:
+    """Replicas with the same secret read one another's answers."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._names = hmac.digest(secret, b"sidegate journal names", "sha256")
+        self._keys = hmac.digest(secret, b"sidegate journal keys", "sha256")
+
+    def box(self, site: str, session_id: str, answer_id: str) -> Box:
+        identity = b"".join(len(part).to_bytes(4) + part for part in map(str.encode, (site, session_id, answer_id)))
+        name = hmac.digest(self._names, identity, "sha256")[:20].hex()
+        return Box(name, identity, AESGCM(hmac.digest(self._keys, identity, "sha256")))
+
+
+class Box:
+    """One answer's. `name` is where it is kept."""
+
+    def __init__(self, name: str, identity: bytes, cipher: AESGCM) -> None:
+        self.name = name
+        self._identity = identity
+        self._cipher = cipher
+
+    def seal(self, number: int, events: Sequence[Event], request_id: str, *, has_opened: bool) -> bytes:
+        """Batch `number`, in which the events' own numbers go on where those of the batch before ended."""
+        plain = orjson.dumps([request_id, has_opened, *map(_short, events)])
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, plain, self._bound_to(number))
+
+    def open(self, number: int, first: int, data: bytes) -> tuple[str, bool, list[Event]]:
+        """The id of the request, whether the upstream had opened, and the events from number `first` on.
+
+        Raises Broken.
+        """
+        try:
+            plain = self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], self._bound_to(number))
+        except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
+            raise Broken(f"batch {number} can't be opened") from error
+        request_id, has_opened, *items = orjson.loads(plain)
+        return request_id, has_opened, [_event(first + index, item) for index, item in enumerate(items)]
+
+    def _bound_to(self, number: int) -> bytes:
+        return self._identity + number.to_bytes(8)
+
+
+def _short(event: Event) -> object:
+    return event.fields["text"] if event.name == "delta" else (event.name, event.fields)
+
+
+def _event(number: int, item: object) -> Event:
+    match item:
+        case str():
+            return Event(number, "delta", {"text": item})
+        case [str(name), dict(fields)]:
+            return Event(number, name, fields)
+    raise Broken("not an event")
