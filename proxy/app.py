@@ -44,6 +44,7 @@ from proxy.streams.answers import Answers
 from proxy.streams.journal import Journal
 from proxy.streams.push import Address, MemoryChannels
 from proxy.streams.seal import Sealer
+from proxy.streams.shared import SharedChannels
 from proxy.telemetry import Logs, Metrics, audit
 from proxy.totals import Report
 from proxy.upstream.breaker import Breaker
@@ -262,7 +263,7 @@ async def _parts(
             metrics=metrics,
         )
         live = Live(metrics)
-        channels = MemoryChannels()
+        channels = await stack.enter_async_context(_channels(settings, session_key, store))
 
         def announce(request: Request) -> None:
             address = Address(request.site.name, signer.owned(request))
@@ -319,6 +320,22 @@ async def _parts(
         yield public, ops_app(ops, push, base, metrics), live, answers, ops.report
 
 
+@asynccontextmanager
+async def _channels(
+    settings: Settings, session_key: bytes, store: MemoryStore | FailoverStore
+) -> AsyncIterator[MemoryChannels | SharedChannels]:
+    if not isinstance(store, FailoverStore) or store.posts is None:
+        yield MemoryChannels()
+        return
+    ttl = {name: settings.site_streams(name).journal_ttl for name in settings.sites}
+    channels = SharedChannels(store.posts, _sealer(settings, session_key), ttl)
+    channels.start()
+    try:
+        yield channels
+    finally:
+        await channels.end()
+
+
 def _outlet(settings: Settings, site: str) -> Outlet:
     filters = settings.site_filters(site)
     return Outlet(chain_maker(filters), filters.max_chars, settings.site_streams(site).journal_ttl)
@@ -342,14 +359,17 @@ async def _journal(
     if not isinstance(store, FailoverStore) or store.journals is None:
         yield None
         return
-    key = settings.store.encryption_key
-    sealer = Sealer(session_key if key is None else key.reveal().encode())
-    journal = Journal(store.journals, sealer, metrics.answers_interrupted.inc)
+    journal = Journal(store.journals, _sealer(settings, session_key), metrics.answers_interrupted.inc)
     journal.start()
     try:
         yield journal
     finally:
         await journal.close()
+
+
+def _sealer(settings: Settings, session_key: bytes) -> Sealer:
+    key = settings.store.encryption_key
+    return Sealer(session_key if key is None else key.reveal().encode())
 
 
 def _line(name: str, settings: LineSettings, answers: Upstream, metrics: Metrics) -> Line:

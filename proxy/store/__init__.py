@@ -147,3 +147,37 @@ class Journals(Protocol):
     async def stop(self, name: str) -> None:
         """Tell the replica that runs it, if there is one."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Something sealed, as it is kept in a box. Numbers grow over all boxes."""
+
+    number: int
+    kind: str
+    data: bytes
+
+
+class Posts(Protocol):
+    """Boxes of posts that replicas share. What is in a post means nothing here. All raise StoreDown.
+
+    `kinds` are told apart only in how many a box, and all boxes, keep.
+    """
+
+    async def post(self, box: str, kind: str, data: bytes, ttl: float) -> int:
+        """Put it in the box; its number. The oldest of its kind go where there are too many."""
+        ...
+
+    async def posts(self, box: str, after: int, ttl: float) -> list[Post]:
+        """What is in the box behind number `after`, in order, and not older than `ttl` seconds."""
+        ...
+
+    async def boxes(self, after: int | None) -> tuple[int, set[str]]:
+        """Which boxes got something behind that number, and the number to ask with next; None: begin with now."""
+        ...
+
+    async def take(self, number: int) -> None:
+        """Say that somebody got this post."""
+        ...
+
+    async def is_taken(self, number: int) -> bool: ...

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Protocol
 from uuid import uuid4
 
-from proxy.store import Circuits, Hit, Journals, Store, StoreDown, Tier
+from proxy.store import Circuits, Hit, Journals, Posts, Store, StoreDown, Tier
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class FailoverStore:
         *,
         circuits: Circuits | None = None,
         journals: Journals | None = None,
+        posts: Posts | None = None,
         interval: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,6 +53,7 @@ class FailoverStore:
         self._local = local
         self.circuits = circuits
         self.journals = journals
+        self.posts = posts
         self._interval = interval
         self._clock = clock
         self._replica = uuid4().hex

@@ -23,7 +23,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
-from proxy.store import ALIVE, Batch, Circuit, Hit, Kept, Look, StoreDown, Tier
+from proxy.store import ALIVE, Batch, Circuit, Hit, Kept, Look, Post, StoreDown, Tier
 from proxy.store.patience import patience
 from proxy.store.url import StoreUrl
 
@@ -35,6 +35,11 @@ MAX_BATCH = 100  # hits in one round trip: about a millisecond of Redis
 MAX_WAITING = 10_000
 LOOK_AT = 16  # batches in one round trip
 JOURNAL_DEADLINE = 1.0  # nobody waits for it, and a round trip may carry a megabyte
+POSTS = "sidegate:{posts}"  # one slot of a cluster, since one script forgets posts of any box
+MAX_IN_BOX = {"push": 100, "start": 20}
+MAX_POSTS = {"push": 5_000, "start": 20_000}  # of each kind; a push has 64 KiB at most
+MAX_NEWS = 1_000  # posts looked at in one round trip
+TAKEN_SECONDS = 10
 T = TypeVar("T")
 _Calls = Sequence[tuple[Sequence[str], Sequence[str | int | bytes]]]  # keys and arguments of one script's calls
 
@@ -70,6 +75,7 @@ class RedisStore:
         self._look = self._redis.register_script(_lua("look"))
         self._bury = self._redis.register_script(_lua("bury"))
         self._stop = self._redis.register_script(_lua("stop"))
+        self._post = self._redis.register_script(_lua("post"))
         self._waiting: deque[_Call] = deque()
         self._has_waiting = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
@@ -136,6 +142,46 @@ class RedisStore:
 
     async def stop(self, name: str) -> None:
         await self._ask(lambda: self._stop(_journal(name)[1:]))
+
+    async def post(self, box: str, kind: str, data: bytes, ttl: float) -> int:
+        keys = [_box(kind, box), f"{POSTS}:all:{kind}", f"{POSTS}:last"]
+        args: list[str | bytes | int] = [box, data, _milliseconds(ttl), MAX_IN_BOX[kind], MAX_POSTS[kind]]
+        return int(await self._ask(lambda: self._post(keys, args)))
+
+    async def posts(self, box: str, after: int, ttl: float) -> list[Post]:
+        async def read() -> list[Any]:  # Any: as redis-py parses it
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.time()
+            for kind in MAX_IN_BOX:
+                pipeline.xrange(_box(kind, box), f"{after + 1}-0" if after >= 0 else "-")
+            return await pipeline.execute()
+
+        (now, micro), *lists = await self._ask(read)
+        found = [
+            Post(_number(entry), kind, fields[b"d"])
+            for kind, entries in zip(MAX_IN_BOX, lists, strict=True)
+            for entry, fields in entries
+        ]
+        since = now * MICRO + micro - round(ttl * MICRO)
+        return sorted((post for post in found if post.number > since), key=lambda post: post.number)
+
+    async def boxes(self, after: int | None) -> tuple[int, set[str]]:
+        if after is None:
+            return int(await self._ask(lambda: self._redis.get(f"{POSTS}:last")) or 0), set()
+        streams: dict[Any, Any] = {f"{POSTS}:all:{kind}": f"{after}-0" for kind in MAX_POSTS}  # Any: redis-py's names
+        answer: Any = await self._ask(lambda: self._redis.xread(streams, count=MAX_NEWS))
+        lists = [entries for _, entries in answer or []]
+        # Where one list was cut short, the other waits for it: the place in both is one number.
+        cut = [_number(entries[-1][0]) for entries in lists if len(entries) == MAX_NEWS]
+        found = {_number(entry): fields[b"n"].decode() for entries in lists for entry, fields in entries}
+        place = min(cut) if cut else max(found, default=after)
+        return place, {box for number, box in found.items() if number <= place}
+
+    async def take(self, number: int) -> None:
+        await self._ask(lambda: self._redis.set(f"{POSTS}:taken:{number}", 1, ex=TAKEN_SECONDS))
+
+    async def is_taken(self, number: int) -> bool:
+        return bool(await self._ask(lambda: self._redis.exists(f"{POSTS}:taken:{number}")))
 
     def degraded(self) -> str | None:
         return None
@@ -303,6 +349,14 @@ def _journal(name: str) -> list[str]:
 
 def _milliseconds(seconds: float) -> int:
     return max(1, ceil(seconds * 1000))
+
+
+def _box(kind: str, box: str) -> str:
+    return f"{POSTS}:{kind}:{box}"
+
+
+def _number(entry: bytes) -> int:
+    return int(entry.partition(b"-")[0])
 
 
 def _lua(name: str) -> str:

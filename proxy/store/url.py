@@ -179,4 +179,4 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     from proxy.store.redis import RedisCircuits, RedisStore  # redis-py takes 6 MB, which memory: has no use for
 
     shared = RedisStore(parsed)
-    return FailoverStore(shared, MemoryStore(), circuits=RedisCircuits(shared), journals=shared)
+    return FailoverStore(shared, MemoryStore(), circuits=RedisCircuits(shared), journals=shared, posts=shared)

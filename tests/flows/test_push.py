@@ -16,8 +16,13 @@ import jwt
 import orjson
 import pytest
 
+from proxy.edge.live import Live
 from proxy.edge.push import EventsEdge
+from proxy.edge.websocket import WebSocketEdge
+from proxy.telemetry import Metrics
 from proxy.upstream.signing import owned_id
+from tests.flows.test_processes import replicas
+from tests.servers import RedisServer
 from tests.sidegate import BROWSER, JWT_KEY, SESSION_KEY, Event, Visitor, parse_sse, sidegate
 
 ECHO = {"kind": "echo", "delay": 0}
@@ -385,6 +390,21 @@ async def test_a_channel_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) 
             assert (event.name, event.fields["code"]) == ("error", "session_invalid")
 
 
+async def test_a_socket_whose_session_has_ended_gets_no_push_and_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = [0.0]
+    monkeypatch.setattr("proxy.app.WebSocketEdge", partial(WebSocketEdge, clock=lambda: time.time() + ahead[0]))
+    async with sidegate(ECHO, session={"lifetime": 60}) as visitor:
+        to = owned(await visitor.session())
+        async with visitor.http.ws_connect(f"{visitor.url}/v1/ws", headers=visitor.headers) as socket:
+            await push(visitor, to, "in time")
+            assert (await socket.receive_json(timeout=10))["text"] == "in time"
+            ahead[0] = 61
+            await push(visitor, to, "too late")
+            assert (await socket.receive_json(timeout=10))["code"] == "session_invalid"
+            assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+            assert socket.close_code == 1008
+
+
 async def test_shutting_down_tells_whoever_listens() -> None:
     async with aiohttp.ClientSession() as http, asyncio.timeout(20):
         async with sidegate(ECHO) as visitor:
@@ -409,3 +429,30 @@ async def test_what_is_logged_of_a_push_has_no_text(caplog: pytest.LogCaptureFix
     assert [record["fields"]["code"] for record in records if record["msg"] == "DENIED"] == ["signature_invalid"]
     assert "private" not in repr(records)
     assert "secret things" not in repr(records)
+
+
+async def test_it_reaches_the_replica_that_holds_the_connection(tmp_path: Path) -> None:
+    with RedisServer() as redis:
+        async with (
+            replicas(2, tmp_path, limit=1000, store={"url": redis.url}) as (one, two),
+            aiohttp.ClientSession() as http,
+        ):
+            here, there = (Visitor(http, server.url, server.ops_url, Live(Metrics())) for server in (one, two))
+            to = owned(await here.session())
+            there.headers = here.headers
+            once = token(to)
+            async with (
+                listening(there) as channel,
+                http.ws_connect(f"{one.url}/v1/ws", headers=here.headers) as socket,
+            ):
+                status, sent = await push(here, to, "through the other", bearer=once)
+                assert (status, sent["delivered"]) == (202, True)
+                assert (await channel.take(1))[0].fields["text"] == "through the other"
+                assert (await socket.receive_json(timeout=10))["text"] == "through the other"
+                assert (await push(there, to, "again", bearer=once))[0] == 409
+                answer_id = (await here.events("hello"))[0].fields["answer_id"]
+                start = (await channel.take(2))[1]
+                assert (start.name, start.fields) == ("start", {"answer_id": answer_id})
+            assert not (await push(there, to, "kept"))[1]["delivered"]
+            async with listening(here, **{"Last-Event-ID": start.id}) as channel:
+                assert [event.fields["text"] for event in await channel.take(1)] == ["kept"]

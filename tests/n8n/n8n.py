@@ -28,7 +28,10 @@ BASE = "n8n-nodes-base."
 LANGCHAIN = "@n8n/n8n-nodes-langchain."
 # The cut lock file holds what these need. A workflow with a type that isn't named here stays unregistered (404).
 NODE_TYPES = [
-    *(BASE + name for name in ("webhook", "respondToWebhook", "set", "if", "stopAndError", "crypto", "stickyNote")),
+    *(
+        BASE + name
+        for name in ("webhook", "respondToWebhook", "set", "if", "stopAndError", "crypto", "jwt", "stickyNote")
+    ),
     *(LANGCHAIN + name for name in ("agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator")),
 ]
 # Modules that would call out, or load packages that the cut lock file leaves out.

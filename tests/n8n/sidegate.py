@@ -70,6 +70,19 @@ class Browser:
         self._url = url
         self._token = token
 
+    async def hear(self, number: int) -> list[Event]:
+        """So many events of the session's channel."""
+        headers = {"Authorization": f"Bearer {self._token}", "Origin": ORIGIN}
+        events: list[Event] = []
+        pending = b""
+        async with self._http.get(f"{self._url}/v1/events", headers=headers) as response:
+            while len(events) < number:
+                data = await response.content.readany()
+                assert data, "the channel has ended"
+                *blocks, pending = (pending + data).split(b"\n\n")
+                events += [event for block in blocks if (event := parse(block, time.monotonic()))]
+        return events
+
     async def ask(self, message: str, accept: str = "text/event-stream") -> Answer:
         headers = {"Authorization": f"Bearer {self._token}", "Origin": ORIGIN, "Accept": accept}
         async with self._http.post(f"{self._url}/v1/messages", json={"message": message}, headers=headers) as response:

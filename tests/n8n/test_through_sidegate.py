@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import jwt
 import pytest
 
@@ -43,6 +44,27 @@ async def test_the_shipped_workflow_s_answer_reaches_an_sse_client(tap: Tap, llm
     assert answer.names == ["start", "done"]
     assert answer.text == "".join(Plan().tokens)
     assert [seen.prompt for seen in llm.seen] == ["Hello there"]
+
+
+async def test_a_token_that_n8n_signs_as_the_guide_says_sends_later(tap: Tap, tmp_path: Path) -> None:
+    """n8n's part of it: what it then sends is an ordinary request."""
+    async with sidegate(tap.webhook("later"), tmp_path) as server, server.browser() as browser:
+        answer = await browser.ask("Hello there")
+        token, session = answer.text.split(" ")
+        assert await push(server, token, session) == (202, False)
+        assert await push(server, token, session) == (409, None)
+        start, push_ = await browser.hear(2)
+        assert start.data == {"answer_id": answer.events[0].data["answer_id"]}
+        assert (push_.name, push_.data["text"]) == ("push", "Here is Anna.")
+
+
+async def push(server: Sidegate, token: str, session: str) -> tuple[int, object]:
+    body, headers = {"sessionId": session, "message": "Here is Anna."}, {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{server.ops_url}/push", json=body, headers=headers) as response,
+    ):
+        return response.status, (await response.json(content_type=None)).get("delivered")
 
 
 async def test_the_shipped_workflow_s_answer_can_be_collected(tap: Tap, llm: FakeLlm, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.n8n.n8n import BASE, LANGCHAIN, Json
 
+GUIDE = Path(__file__).resolve().parents[2] / "docs/n8n-integration/setup-guide.md"
 TEMPLATE = Path(__file__).resolve().parents[2] / "docs/n8n-integration/chat-workflow.json"
 SECRET = "kV8x2QmZr6wYtB0nLp4cHs9dJf3gEu7a"  # made for these tests
 JWT = {"jwtAuth": {"id": "jwt", "name": "Sidegate"}}
@@ -114,8 +115,23 @@ def broken() -> Json:
 ECHO = "={{ JSON.stringify({ output: 'You said: ' + $json.body.chatInput }) }}"
 
 
+def later() -> Json:
+    """Signs what the guide says for sending later, word for word, and answers with the token."""
+    claims = GUIDE.read_text().split("## Sending later\n")[1].split("```")[1]
+    kept = "={{ JSON.stringify({ sessionId: $json.body.sessionId, site: $json.jwtPayload.site }) }}"
+    sign = {"operation": "sign", "useJson": True, "claimsJson": "=" + claims.strip(), "options": {}}
+    return workflow(
+        "later",
+        "lastNode",
+        node("Keep", "set", 3.4, {"mode": "raw", "jsonOutput": kept, "options": {}}),
+        node("JWT", "jwt", 1, sign, credentials=JWT),
+        answer("={{ JSON.stringify({ output: $json.token + ' ' + $('Keep').item.json.sessionId }) }}"),
+    )
+
+
 def small() -> list[Json]:
     return [
+        later(),
         workflow("json", "responseNode", respond("json", ECHO)),
         workflow("text", "responseNode", respond("text", "={{ 'You said: ' + $json.body.chatInput }}")),
         workflow("last", "lastNode", answer(ECHO)),
