@@ -196,6 +196,8 @@ class Answer(Transcript):
                 yield batch
             elif self.is_over:
                 return
+            elif every is None:
+                await self._news.wait()  # a timeout for each piece would cost more than the piece
             else:
                 try:
                     async with asyncio.timeout(every):
