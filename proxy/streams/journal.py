@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class _Entry:
     ends: list[int] = field(default_factory=list)
     pending: bytes = b""  # sealed and sent, but not known to be there
     size: int = 0
-    said: float = -math.inf  # when the store last heard of it, by the loop's clock
+    said: float = -math.inf  # when the store last heard of it, by our clock
     goal: int = 0  # events to write this time
 
     @property
@@ -61,10 +62,17 @@ class _Entry:
 class Journal:
     """Between start() and close() one task writes. Kept in memory: nothing but the answers themselves."""
 
-    def __init__(self, store: Journals, sealer: Sealer, interrupted: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        store: Journals,
+        sealer: Sealer,
+        interrupted: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._sealer = sealer
         self._interrupted = interrupted
+        self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._wake = asyncio.Event()
         self._cut = asyncio.Event()
@@ -106,7 +114,7 @@ class Journal:
     async def find(self, session: Session, answer_id: str) -> RemoteAnswer | None:
         """An answer of this session that another replica runs, or ran. Raises StoreDown."""
         box = self._sealer.box(session.site, session.id, answer_id)
-        answer = RemoteAnswer(answer_id, box, self._store, self._cut, self._interrupted)
+        answer = RemoteAnswer(answer_id, box, self._store, self._cut, self._interrupted, self._clock)
         if await answer.load():
             return answer
         await asyncio.sleep(EVERY)  # what has just begun may not be written yet
@@ -128,21 +136,17 @@ class Journal:
         return True
 
     async def _keep_writing(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
                     await self._wake.wait()
             self._wake.clear()
             pause = SOON if await self.write() else AFTER_FAILURE
-            if self._down_since is not None and loop.time() - self._down_since > ALIVE:
-                for entry in self._entries.values():
-                    entry.answer.heard_elsewhere(False)  # nobody can be, or at least nobody can say so
             await asyncio.sleep(pause)
 
     def _next(self) -> list[tuple[_Entry, Batch]]:
         """What the next round trip carries."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         chosen: list[tuple[_Entry, Batch]] = []
         size = 0
         for answer_id, entry in list(self._entries.items()):
@@ -171,7 +175,7 @@ class Journal:
         entry.size += len(entry.pending) if is_new else 0
 
     def _settle(self, entry: _Entry, batch: Batch, kept: Kept) -> None:
-        entry.said = asyncio.get_running_loop().time()
+        entry.said = self._clock()
         if self._entries.pop(entry.answer.id, None) is not None:
             self._entries[entry.answer.id] = entry  # behind those that have not had their turn
         if kept.is_buried:
@@ -195,8 +199,11 @@ class Journal:
 
     def _failed(self, down: StoreDown) -> None:
         if self._down_since is None:
-            self._down_since = asyncio.get_running_loop().time()
+            self._down_since = self._clock()
             log.warning("answers are not journaled at the moment (%s); they go on", down)
+        elif self._clock() - self._down_since > ALIVE:
+            for entry in self._entries.values():
+                entry.answer.heard_elsewhere(False)  # nobody can be, or at least nobody can say so
 
     def _worked(self) -> None:
         if self._down_since is not None:

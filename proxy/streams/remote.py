@@ -30,7 +30,13 @@ class RemoteAnswer(Transcript):
     """
 
     def __init__(
-        self, answer_id: str, box: Box, store: Journals, cut: asyncio.Event, interrupted: Callable[[], None]
+        self,
+        answer_id: str,
+        box: Box,
+        store: Journals,
+        cut: asyncio.Event,
+        interrupted: Callable[[], None],
+        clock: Callable[[], float],
     ) -> None:
         super().__init__()
         self._id = answer_id
@@ -38,6 +44,7 @@ class RemoteAnswer(Transcript):
         self._store = store
         self._cut = cut
         self._interrupted = interrupted
+        self._clock = clock
         self._read = 0  # batches
 
     @property
@@ -70,32 +77,30 @@ class RemoteAnswer(Transcript):
 
     async def follow(self, after: int = -1, every: float | None = None) -> AsyncGenerator[Sequence[Event], None]:
         at = after + 1
-        loop = asyncio.get_running_loop()
-        said = loop.time()
+        said = self._clock()
         async with aclosing(self._changes()) as changes:
             async for _ in changes:
                 if at < len(self.events):
                     batch = self.events[at:]
                     at = len(self.events)
-                elif every is not None and loop.time() - said >= every:
+                elif every is not None and self._clock() - said >= every:
                     batch = []
                 else:
                     continue
                 yield batch
-                said = loop.time()
+                said = self._clock()
 
     async def _changes(self) -> AsyncGenerator[None, None]:
         """After every look, until the answer is over. Its replica's timeouts end it, or their absence."""
-        loop = asyncio.get_running_loop()
-        well, pause = loop.time(), FASTEST
+        well, pause = self._clock(), FASTEST
         yield
         while not self.is_over:
             try:
                 has_news = await self._look(listens=True)
-                well = loop.time()
+                well = self._clock()
             except StoreDown as down:
                 has_news = False
-                if loop.time() - well > PATIENCE:
+                if self._clock() - well > PATIENCE:
                     self._end_here(UpstreamUnavailable(f"journal: {down}", retry_after=1))
             yield
             if has_news:

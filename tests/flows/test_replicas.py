@@ -85,8 +85,7 @@ async def pair(folder: Path, **sections: Any) -> AsyncIterator[Pair]:  # Any: co
         hook = await stack.enter_async_context(
             webhook(lambda asked: stream(*WORDS) if AT_ONCE.encode() in asked.body else slow.script(asked))
         )
-        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        visitors, processes = [], []
+        processes = []
         for at in range(2):
             port, ops_port = free_port(), free_port()
             listen = {"listen": {"host": "127.0.0.1", "port": port}, "ops": {"port": ops_port}}
@@ -94,7 +93,10 @@ async def pair(folder: Path, **sections: Any) -> AsyncIterator[Pair]:  # Any: co
             file.write_bytes(orjson.dumps(tree(n8n(hook.url), store={"url": redis.url}, **listen, **sections)))
             process = serve("--config", str(file), port=port, ops_port=ops_port, env=KEYS)
             processes.append(await stack.enter_async_context(process))
-            visitors.append(Visitor(http, processes[-1].url, processes[-1].ops_url, Live(Metrics())))
+        # Closed first, so that the processes have nothing to wait for when they end.
+        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        stack.callback(slow.let, len(WORDS))
+        visitors = [Visitor(http, process.url, process.ops_url, Live(Metrics())) for process in processes]
         yield Pair(visitors[0], visitors[1], processes, hook, redis, slow)
 
 
@@ -292,12 +294,11 @@ async def test_a_replica_that_ends_tells_who_listens_through_it(tmp_path: Path) 
     async with pair(tmp_path) as both:
         await both.session()
         reading = await both.begin(2)
-        await state(both.b, reading.id, "running")
-        async with asyncio.TaskGroup() as tasks:
-            joined = tasks.create_task(join(both.b, reading.id))
-            await asyncio.sleep(0.3)
-            both.processes[1].process.terminate()
-        events = joined.result()
+        url = f"{both.b.url}/v1/answers/{reading.id}"
+        other = Reading(await both.b.http.get(url, headers=both.b.headers))
+        await other.until(2)
+        both.processes[1].process.terminate()
+        events = await other.rest()
         assert events[-1].fields["code"] == "draining"
         both.slow.let(len(WORDS))
         rest = await join(both.a, reading.id, int(events[-1].id.rpartition(":")[2]))

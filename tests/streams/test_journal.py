@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from proxy.errors import OutputBlocked, UpstreamError
+from proxy.errors import OutputBlocked, UpstreamError, UpstreamUnavailable
 from proxy.model import Client, Message, Request, Session, Site
 from proxy.store import ALIVE, Batch, Journals, Kept, Look, StoreDown
 from proxy.store.redis import RedisStore
@@ -46,7 +45,7 @@ async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
     await redis.close()
 
 
-def new_answer(answer_id: str = "a1", **streams: int) -> Answer:
+def new_answer(answer_id: str = "a1", **streams: int | str) -> Answer:
     client = Client("r1", "::1", "messages")
     request = Request("r1", answer_id, client, SITE, SESSION, Message("hello"))
     answer = Answer(request, StreamSettings.model_validate(streams))
@@ -73,11 +72,22 @@ async def have(store: Journals, answer_id: str = "a1") -> RemoteAnswer:
 
 
 @dataclass
+class Clock:
+    """Stands still until somebody sets it."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
 class Between:
     """Counts round trips, and fails when told to: before the store is asked, or after, when the reply is lost."""
 
     store: RedisStore
     fails: str = ""
+    clock: Clock | None = None  # goes on by a second with each look
     trips: list[Sequence[Batch]] = field(default_factory=list)
 
     async def keep(self, batches: Sequence[Batch]) -> list[Kept]:
@@ -90,6 +100,10 @@ class Between:
         return kept
 
     async def look(self, name: str, number: int, *, listens: bool) -> Look | None:
+        if self.clock is not None:
+            self.clock.now += 1
+        if self.fails == "no store":
+            raise StoreDown("away")
         return await self.store.look(name, number, listens=listens)
 
     async def bury(self, name: str, number: int, data: bytes) -> bool:
@@ -114,7 +128,8 @@ def test_each_event_is_read_once_in_whatever_order_things_happen(
 async def play(server: RedisServer, steps: list[list[str] | str]) -> None:
     redis = RedisStore(parse_url(server.url), deadline=30)
     between = Between(redis)
-    writer = Journal(between, SEALER)
+    clock = Clock()
+    writer = Journal(between, SEALER, clock=clock)
     answer = written(writer, new_answer())
     await writer.write()
     reader = await have(redis)
@@ -122,7 +137,8 @@ async def play(server: RedisServer, steps: list[list[str] | str]) -> None:
         await take(step, server, between, writer, answer, reader)
         assert reader.events == answer.events[: len(reader.events)]
     await answer.done()
-    await sign(writer)
+    clock.now += 1
+    await writer.write()
     await look(reader)
     assert reader.events == answer.events
     assert (await have(redis)).events == answer.events
@@ -149,13 +165,6 @@ async def take(
         case list():
             for word in step:
                 await answer.send(word)
-
-
-async def sign(writer: Journal) -> None:
-    """Write as if the last sign of life were some time ago."""
-    for entry in writer._entries.values():
-        entry.said = -math.inf
-    await writer.write()
 
 
 def batches_key(answer_id: str = "a1") -> str:
@@ -238,7 +247,8 @@ async def test_what_the_guard_refused_is_not_written(store: RedisStore) -> None:
 async def test_an_answer_without_a_sign_of_life_ends_in_an_error_for_all_who_read(
     store: RedisStore, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    journal_ = Journal(store, SEALER)
+    clock = Clock()
+    journal_ = Journal(store, SEALER, clock=clock)
     answer = written(journal_, new_answer())
     await answer.start()
     await answer.send("half")
@@ -254,7 +264,7 @@ async def test_an_answer_without_a_sign_of_life_ends_in_an_error_for_all_who_rea
     assert one.early is None
     # Its replica was only slow: it goes on for its own listeners, and the others' end stays as it is.
     await answer.send(" and half")
-    await sign(journal_)
+    await journal_.write()
     assert not answer.is_over
     assert "taken for broken off" in caplog.text
     assert (await have(store)).events == one.events
@@ -326,6 +336,79 @@ async def test_a_stop_and_a_listener_elsewhere_are_seen_with_the_next_sign_of_li
     assert answer.is_over
     await journal_.write()
     assert (await have(store)).events == answer.events
+
+
+async def test_who_listened_elsewhere_is_gone_when_the_store_has_been_away_for_long(store: RedisStore) -> None:
+    between, clock = Between(store), Clock()
+    journal_ = Journal(between, SEALER, clock=clock)
+    answer = written(journal_, new_answer(on_disconnect="cancel"))
+    left: list[str] = []
+    answer.abandon_by(lambda: left.append("left"))
+    await journal_.write()
+    await (await have(store)).opened(0.01)
+    await answer.send("x")
+    await journal_.write()
+    between.fails = "no store"
+    for seconds, gone in ((0.0, []), (ALIVE, []), (1.0, ["left"])):
+        clock.now += seconds
+        await answer.send("y")
+        await journal_.write()
+        assert left == gone
+
+
+@pytest.mark.parametrize("how", ["away", "empty"])
+async def test_a_listener_whose_journal_does_not_come_back_is_told_and_may_resume(
+    store: RedisStore, server: RedisServer, how: str
+) -> None:
+    clock = Clock()
+    between = Between(store, clock=clock)
+    journal_ = Journal(between, SEALER, clock=clock)
+    answer = written(journal_, new_answer())
+    await answer.send("one")
+    await journal_.write()
+    found = await have_by(journal_)
+    async with asyncio.timeout(20), aclosing(found.follow()) as batches:
+        async for _ in batches:
+            if how == "away":
+                between.fails = "no store"
+            else:
+                server.call("FLUSHALL")
+    assert isinstance(found.failure, UpstreamUnavailable)
+    assert found.failure.retry_after is not None
+    assert found.events[-1].number == answer.events[-1].number  # whoever comes back behind it misses nothing
+
+
+async def test_signs_of_life_come_in_silence(store: RedisStore) -> None:
+    clock = Clock()
+    journal_ = Journal(Between(store, clock=clock), SEALER, clock=clock)
+    answer = written(journal_, new_answer())
+    await journal_.write()
+    found = await have_by(journal_)
+    batches = []
+    async with asyncio.timeout(20), aclosing(found.follow(every=1)) as following:
+        async for batch in following:
+            batches.append([event.name for event in batch])
+            if len(batches) == 3:
+                await answer.done()
+                await journal_.write()
+    assert batches == [["start"], [], [], ["done"]]
+
+
+async def have_by(journal_: Journal) -> RemoteAnswer:
+    found = await journal_.find(SESSION, "a1")
+    assert found is not None
+    return found
+
+
+async def test_a_sign_of_life_is_given_while_nothing_is_said(store: RedisStore, server: RedisServer) -> None:
+    clock = Clock()
+    journal_ = Journal(store, SEALER, clock=clock)
+    written(journal_, new_answer())
+    for _ in range(10):
+        await journal_.write()
+        assert not (await have(store)).is_over
+        server.advance(ALIVE - 1)
+        clock.now += ALIVE - 1
 
 
 async def test_while_the_store_is_down_one_line_says_so(store: RedisStore, caplog: pytest.LogCaptureFixture) -> None:
