@@ -90,6 +90,15 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the content rules made of a message. It travels in the upstream token."""
+
+    scores: Mapping[str, float] = field(default_factory=dict)  # by category, those above 0
+    flags: tuple[str, ...] = ()  # categories that passed, but are to be named
+    masked: Mapping[str, int] = field(default_factory=dict)  # how many of each kind of personal data
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One message from one client to one upstream, with what the guard learnt about it."""
 
@@ -101,7 +110,7 @@ class Request:
     message: Message
     idempotency_key: str | None = None
     counts: tuple[Count, ...] = ()
-    flags: tuple[str, ...] = ()
+    verdict: Verdict = Verdict()
     upstream: str = ""  # that is asked, by name
 
 

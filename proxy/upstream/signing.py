@@ -162,9 +162,9 @@ class Signer:
             "route": request.upstream or request.site.upstream,
             "body_sha256": hashlib.sha256(body).hexdigest(),
             "verdict": {
-                "score": len(request.flags),
-                "flags": request.flags,
-                "masked": {},
+                "score": max(request.verdict.scores.values(), default=0),
+                "flags": request.verdict.flags,
+                "masked": dict(request.verdict.masked),
                 "remaining": min((count.remaining for count in request.counts), default=None),
             },
         }

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import ValidationError
 
 from proxy.config import Secret
-from proxy.model import Count, Request, Session, Site
+from proxy.model import Count, Request, Session, Site, Verdict
 from proxy.upstream.signing import Signer, SigningSettings, owned_id
 from tests.clients import Clock, request
 
@@ -57,7 +57,9 @@ def claims(token: str, key: str = KEY, algorithm: str = "HS256") -> dict[str, An
 
 def counted(*remaining: int) -> Request:
     return replace(
-        request(), counts=tuple(Count("ip", 60, 60, left, 1) for left in remaining), flags=("spam", "prompt_injection")
+        request(),
+        counts=tuple(Count("ip", 60, 60, left, 1) for left in remaining),
+        verdict=Verdict({"spam": 0.5, "prompt_injection": 2}, ("spam", "prompt_injection"), {"card": 1}),
     )
 
 
@@ -75,7 +77,7 @@ def test_the_token_says_who_asks_and_what_was_asked() -> None:
         "site": "shop",
         "route": "support",
         "body_sha256": hashlib.sha256(body).hexdigest(),
-        "verdict": {"score": 2, "flags": ["spam", "prompt_injection"], "masked": {}, "remaining": 4},
+        "verdict": {"score": 2, "flags": ["spam", "prompt_injection"], "masked": {"card": 1}, "remaining": 4},
     }
     assert jwt.get_unverified_header(token) == {"alg": "HS256", "kid": "k1", "typ": "JWT"}
 
