@@ -26,6 +26,8 @@ from proxy.telemetry import Metrics, Stopwatch
 
 log = logging.getLogger("sidegate.access")
 
+Application = web.Application
+
 
 def public_app(
     *, chat: ChatEdge, websocket: WebSocketEdge, events: EventsEdge, session: SessionEdge, page: PageEdge,

@@ -381,7 +381,7 @@ async def test_a_client_that_leaves_is_no_longer_counted() -> None:
 
 async def test_a_channel_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = [0.0]
-    monkeypatch.setattr("proxy.app.EventsEdge", partial(EventsEdge, clock=lambda: time.time() + ahead[0]))
+    monkeypatch.setattr("proxy.parts.EventsEdge", partial(EventsEdge, clock=lambda: time.time() + ahead[0]))
     async with sidegate(ECHO, session={"lifetime": 60}) as visitor:
         await visitor.session()
         ahead[0] = 61  # the guard lets it in by the real clock, and it has ended by this one
@@ -392,7 +392,7 @@ async def test_a_channel_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_socket_whose_session_has_ended_gets_no_push_and_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = [0.0]
-    monkeypatch.setattr("proxy.app.WebSocketEdge", partial(WebSocketEdge, clock=lambda: time.time() + ahead[0]))
+    monkeypatch.setattr("proxy.parts.WebSocketEdge", partial(WebSocketEdge, clock=lambda: time.time() + ahead[0]))
     async with sidegate(ECHO, session={"lifetime": 60}) as visitor:
         to = owned(await visitor.session())
         async with visitor.http.ws_connect(f"{visitor.url}/v1/ws", headers=visitor.headers) as socket:

@@ -1,0 +1,143 @@
+"""Settings and open resources -> the guard, the flow and the edges: both applications, ready to be served."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from proxy import guard
+from proxy.edge.chat import ChatEdge
+from proxy.edge.headers import Cors, security_headers
+from proxy.edge.live import Live
+from proxy.edge.ops import Gather, OpsEdge
+from proxy.edge.pages import PageEdge
+from proxy.edge.push import EventsEdge, Outlet, PushEdge
+from proxy.edge.read import Reader
+from proxy.edge.server import Application, ops_app, public_app
+from proxy.edge.session import SessionEdge
+from proxy.edge.websocket import WebSocketEdge
+from proxy.filters import chain_maker
+from proxy.flow import Flow
+from proxy.guard.origin import Host
+from proxy.guard.push import Pushers
+from proxy.guard.session import Sessions, SessionStage
+from proxy.model import Request, Site
+from proxy.resources import Resources, opened
+from proxy.settings import Settings
+from proxy.store.failover import FailoverStore
+from proxy.streams.answers import Answers
+from proxy.streams.push import Address
+from proxy.telemetry import Metrics
+from proxy.totals import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is served, and what a drain must know of."""
+
+    public: Application
+    ops: Application
+    live: Live
+    answers: Answers
+    report: Callable[[], Awaitable[Report]]
+
+
+@asynccontextmanager
+async def built(settings: Settings, metrics: Metrics, gather: Gather) -> AsyncIterator[Parts]:
+    """Build every part, in the order of need; leaving closes what they hold."""
+    async with opened(settings, metrics) as resources:
+        yield _parts(settings, metrics, gather, resources)
+
+
+def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Resources) -> Parts:
+    production = settings.environment == "production"
+    base = security_headers(production=production)
+    store, signer, channels = resources.store, resources.signer, resources.channels
+    sites = _sites(settings)
+    host = Host(settings.listen.allowed_hosts)
+    reader = Reader(settings.listen, settings.session.cookie_name)
+    live = Live(metrics)
+    sessions = Sessions(settings.session, resources.session_key, store)
+    session_stage = SessionStage(sessions)
+    flow = Flow(
+        connect_stages=guard.connect_stages(
+            sites, host=host, production=production, openings=settings.limits, session=session_stage, store=store
+        ),
+        message_stages=guard.message_stages(
+            {name: settings.site_content(name) for name in sites},
+            {name: settings.site_limits(name) for name in sites},
+            store,
+        ),
+        signer=signer,
+        upstreams=resources.lines,
+        chains={name: chain_maker(settings.site_filters(name)) for name in sites},
+        metrics=metrics,
+    )
+    answers = _answers(settings, resources)
+    public = public_app(
+        chat=ChatEdge(flow, reader, answers, settings.streams, live),
+        websocket=WebSocketEdge(
+            flow,
+            reader,
+            answers,
+            settings.streams,
+            live,
+            channels,
+            resources.owned,
+            max_bytes=settings.listen.max_body_bytes,
+        ),
+        events=EventsEdge(flow, reader, channels, settings.streams, live, resources.owned),
+        session=SessionEdge(flow, reader, sessions, settings.session, metrics, secure=production),
+        page=PageEdge(reader, host, sites),
+        reader=reader,
+        host=host,
+        cors=Cors(sites.values()),
+        base_headers=base,
+        metrics=metrics,
+    )
+    ops = OpsEdge(
+        settings.ops,
+        settings.environment,
+        store,
+        live,
+        metrics,
+        redis=isinstance(store, FailoverStore),
+        replicas=lambda: store.replicas if isinstance(store, FailoverStore) else 1,
+        circuits=lambda: {name: line.breaker.state for name, line in resources.lines.items()},
+        sessions=session_stage.active,
+        gather=gather,
+    )
+    push = PushEdge(
+        Pushers(signer.claims, settings.ops.token, frozenset(sites), store),
+        reader,
+        channels,
+        {name: _outlet(settings, name) for name in sites},
+        metrics,
+    )
+    live.on_cut(channels.close)
+    return Parts(public, ops_app(ops, push, base, metrics), live, answers, ops.report)
+
+
+def _sites(settings: Settings) -> dict[str, Site]:
+    return {
+        name: Site(
+            name, frozenset(site.origins), next(iter(site.weights)), site.page, site.allow_credentials, site.weights
+        )
+        for name, site in settings.sites.items()
+    }
+
+
+def _answers(settings: Settings, resources: Resources) -> Answers:
+    streams = {name: settings.site_streams(name) for name in settings.sites}
+
+    def announce(request: Request) -> None:
+        address = Address(request.site.name, resources.signer.owned(request))
+        resources.channels.announce(address, request.answer_id, streams[request.site.name].journal_ttl)
+
+    return Answers(streams, announce, resources.journal)
+
+
+def _outlet(settings: Settings, site: str) -> Outlet:
+    filters = settings.site_filters(site)
+    return Outlet(chain_maker(filters), filters.max_chars, settings.site_streams(site).journal_ttl)

@@ -1,0 +1,137 @@
+"""What is opened before the first request and closed after the last: the store, what is kept in it, the upstreams."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from proxy import upstream
+from proxy.config import Secret
+from proxy.model import Session, Upstream
+from proxy.settings import Settings
+from proxy.store.failover import FailoverStore
+from proxy.store.memory import MemoryStore
+from proxy.store.url import open_store
+from proxy.streams.journal import Journal
+from proxy.streams.push import MemoryChannels
+from proxy.streams.seal import Sealer
+from proxy.streams.shared import SharedChannels
+from proxy.telemetry import Metrics, audit
+from proxy.upstream.breaker import Breaker
+from proxy.upstream.gossip import Gossip
+from proxy.upstream.line import Line
+from proxy.upstream.signing import Signer, owned_id
+from proxy.upstream.slots import LineSettings, Slots
+
+log = logging.getLogger(__name__)
+
+CIRCUIT_GAUGE = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """All of them, open. `session_key` is the one key that sessions and everything kept for them hang on."""
+
+    session_key: bytes
+    store: MemoryStore | FailoverStore
+    signer: Signer
+    lines: dict[str, Line]
+    channels: MemoryChannels | SharedChannels
+    journal: Journal | None
+
+    def owned(self, session: Session) -> str:
+        return owned_id(self.session_key, session.site, session.id)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resources]:
+    """Open them in the order of need; leaving closes them in the opposite one."""
+    session_key = _key(settings.session.key, "session.key")
+    signer = Signer(settings.signing, session_key)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_store(settings))
+        lines = {
+            name: _line(name, section, await stack.enter_async_context(upstream.build(section, signer.owned)), metrics)
+            for name, section in settings.upstreams.items()
+        }
+        if isinstance(store, FailoverStore) and store.circuits is not None:
+            gossip = Gossip(store.circuits, {name: (line.breaker, line.patience) for name, line in lines.items()})
+            gossip.start()
+            stack.push_async_callback(gossip.close)
+        sealer = _sealer(settings, session_key)
+        channels = await stack.enter_async_context(_channels(settings, sealer, store))
+        journal = await stack.enter_async_context(_journal(sealer, store, metrics))
+        yield Resources(session_key, store, signer, lines, channels, journal)
+
+
+@asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[MemoryStore | FailoverStore]:
+    store = open_store(settings.store.url.reveal())
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _channels(
+    settings: Settings, sealer: Sealer, store: MemoryStore | FailoverStore
+) -> AsyncIterator[MemoryChannels | SharedChannels]:
+    if not isinstance(store, FailoverStore) or store.posts is None:
+        yield MemoryChannels()
+        return
+    ttl = {name: settings.site_streams(name).journal_ttl for name in settings.sites}
+    channels = SharedChannels(store.posts, sealer, ttl)
+    channels.start()
+    try:
+        yield channels
+    finally:
+        await channels.end()
+
+
+@asynccontextmanager
+async def _journal(
+    sealer: Sealer, store: MemoryStore | FailoverStore, metrics: Metrics
+) -> AsyncIterator[Journal | None]:
+    """Nothing where the store is this process's own: nobody else could read it."""
+    if not isinstance(store, FailoverStore) or store.journals is None:
+        yield None
+        return
+    journal = Journal(store.journals, sealer, metrics.answers_interrupted.inc)
+    journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+def _sealer(settings: Settings, session_key: bytes) -> Sealer:
+    key = settings.store.encryption_key
+    return Sealer(session_key if key is None else key.reveal().encode())
+
+
+def _line(name: str, settings: LineSettings, answers: Upstream, metrics: Metrics) -> Line:
+    slots = Slots(name, settings.max_concurrent, settings.max_waiting, settings.patience)
+
+    def changed(_: str, state: str) -> None:
+        metrics.breaker_open.labels(name).set(CIRCUIT_GAUGE[state])
+        audit("CIRCUIT", upstream=name, state=state)
+        if state == "open":
+            slots.dismiss(f"the circuit of {name} opened")
+
+    metrics.breaker_open.labels(name).set(0)
+    metrics.upstream_active.labels(name).set_function(lambda: slots.active)
+    metrics.upstream_waiting.labels(name).set_function(lambda: slots.waiting)
+    return Line(answers, Breaker(name, settings.breaker, on_change=changed), slots, settings.fallback)
+
+
+def _key(secret: Secret | None, path: str) -> bytes:
+    """The configured key; in development, where it may be missing, one that lasts as long as this process."""
+    if secret is not None:
+        return secret.reveal().encode()
+    log.warning("%s is not set: a random one is used until this process ends", path)
+    return secrets.token_bytes(32)
