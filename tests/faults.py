@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from tests.upstreams import HEAD, chunk
+from tests.upstreams import HEAD, LAST, chunk
 
 MIB = 1024 * 1024
 FIRST = "half "  # of an answer; faults in mid-stream come behind it
@@ -149,8 +149,22 @@ async def truncated_chunk(wire: Wire) -> None:
 
 async def wrong_content_type(wire: Wire) -> None:
     await wire.request()
+    await wire.send((await wire.head()).replace(b"application/json", b"text/html"))
+    await wire.rest()
+
+
+async def picture(wire: Wire) -> None:
+    await wire.request()
     await wire.send((await wire.head()).replace(b"application/json; charset=utf-8", b"image/png"))
     await wire.rest()
+
+
+async def page(wire: Wire) -> None:
+    """What a proxy on the way says of its troubles, as if that were the answer."""
+    await wire.request()
+    await wire.head()
+    head = HEAD.replace(b"application/json", b"text/html")
+    await wire.send(head + chunk(b"<!DOCTYPE html>\n<title>Please wait</title>") + LAST)
 
 
 async def huge_document(wire: Wire) -> None:
@@ -168,12 +182,11 @@ async def huge_text(wire: Wire) -> None:
 
 
 async def huge_and_empty(wire: Wire) -> None:
-    """A whole answer with 1 GiB of what isn't text in it."""
+    """An answer with 1 GiB of what isn't text in it."""
     await wire.request()
     text = await wire.head() + await wire.back.readuntil(FIRST.encode()) + await wire.back.readuntil(b"\n\r\n")
     await wire.send(text)
     await flood(wire, chunk(b'{"type":"keepalive","metadata":"' + b"x" * 65500 + b'"}\n'))
-    await wire.rest()
 
 
 async def flood(wire: Wire, data: bytes) -> None:

@@ -32,5 +32,5 @@ async def build(
     if isinstance(settings, EchoSettings):
         yield Echo(settings, owned)
         return
-    async with open_pool(settings) as pool:
+    async with open_pool() as pool:
         yield OpenAi(settings, pool) if isinstance(settings, OpenAiSettings) else N8n(settings, pool, owned)

@@ -2,8 +2,11 @@
 
 n8n's stream    one JSON object a line: begin, item, end, error, keepalive. It ends with the body; after `error`, n8n
                 may never close. Several begin/end pairs are normal.
-a document      `{` or `[` comes first: read to its end, then parsed as one JSON document, or as one object a line
+a document      `{`, `[` or `"` comes first: read to its end, then parsed as one JSON document, or as one object a line
 text            anything else, as it comes
+
+Pages are told by their bytes, too: n8n labels every plain text as HTML. What that stops: pages of n8n or a proxy about
+their troubles. What it doesn't: a text with HTML in it, which is the filters' to judge.
 """
 
 from __future__ import annotations
@@ -16,17 +19,20 @@ from proxy.wire.text import Halves, Utf8, answer_text, find_text, json_text, loa
 
 _LEADING = re.compile(rb"\A(?:\s|\xef\xbb\xbf)+")  # blanks, byte order marks
 _MARK_BYTES = 3
-# What n8n says, with status 200, to every request between opening its port and being there.
-_STARTING = b"n8n is starting up."
+# What no answer begins with, in lower case, and what it is then. n8n says the first, with status 200, to every request
+# between opening its port and being there.
+_NO_ANSWER = {b"n8n is starting up.": "n8n is still starting", b"<!doctype html": "a page", b"<html": "a page"}
+_JSON = b'{["'
 _KINDS = frozenset(("begin", "item", "end", "error", "keepalive"))
 _MEANT_AS_JSON = re.compile(r'[\[{\s]*\{\s*"')
 
 
 class WebhookAnswer:
-    """A Decoder. Bounded: documents by `max_bytes` read, text that streams by `max_bytes` characters passed on."""
+    """A Decoder. Bounded: `max_bytes` are read of it, whatever they are."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self._left = max_bytes
+        self._too_long = UpstreamError(f"an answer over {max_bytes} bytes")
         self._mode: _Stream | _Document | _Text | None = None
         self._parts: list[bytes] = []  # until the mode is known
         self._size = 0
@@ -38,9 +44,10 @@ class WebhookAnswer:
 
     @property
     def is_over(self) -> bool:
-        return self._mode is not None and self._mode.error is not None
+        return self._left < 0 or (self._mode is not None and self._mode.error is not None)
 
     def feed(self, data: bytes) -> str:
+        self._left -= len(data)
         text = self._mode.feed(data) if self._mode else self._begin(data)
         if text:
             self._has_text = True
@@ -48,6 +55,8 @@ class WebhookAnswer:
 
     def finish(self) -> str:
         text = ""
+        if self._left < 0 and (self._mode is None or self._mode.error is None):
+            raise self._too_long
         if self._mode is None and self._parts:
             text = self._choose()
         if self._mode is not None:
@@ -67,23 +76,24 @@ class WebhookAnswer:
             self._size += len(data)
         if self._size < _MARK_BYTES:
             return ""
-        if self._parts[0][:1] in b"{[" and b"\n" not in data and self._size <= self._max_bytes:
+        if self._parts[0][:1] in _JSON and b"\n" not in data:
             return ""
-        if self._size < len(_STARTING) and _STARTING.startswith(b"".join(self._parts)):
+        if any(self._size < len(start) and start.startswith(b"".join(self._parts).lower()) for start in _NO_ANSWER):
             return ""
         return self._choose()
 
     def _choose(self) -> str:
         data = b"".join(self._parts)
         self._parts.clear()
-        if data.startswith(_STARTING):
-            raise UpstreamError("n8n is still starting")
-        if data[:1] not in b"{[":
-            self._mode = _Text(self._max_bytes)
+        for start, what in _NO_ANSWER.items():
+            if data[: len(start)].lower() == start:
+                raise UpstreamError(what)
+        if data[:1] not in _JSON:
+            self._mode = _Text()
         elif _is_event(data.partition(b"\n")[0]):
-            self._mode = _Stream(self._max_bytes)
+            self._mode = _Stream()
         else:
-            self._mode = _Document(self._max_bytes)
+            self._mode = _Document()
         return self._mode.feed(data)
 
 
@@ -97,16 +107,10 @@ def _is_event(line: bytes) -> bool:
     return value["type"] in _KINDS or "metadata" in value
 
 
-def _too_long(max_bytes: int) -> UpstreamError:
-    return UpstreamError(f"an answer over {max_bytes} bytes")
-
-
 class _Stream:
-    def __init__(self, max_chars: int) -> None:
+    def __init__(self) -> None:
         self.has_begun = False
         self.error: UpstreamError | None = None
-        self._max_chars = max_chars
-        self._size = 0
         self._runs = 0  # begun and not ended
         self._lines = LineSplitter()
         self._halves = Halves()
@@ -121,11 +125,7 @@ class _Stream:
         if not contents:
             return ""
         self.has_begun = True
-        text = self._halves.feed("".join(contents))
-        self._size += len(text)
-        if self._size > self._max_chars and self.error is None:
-            self.error = _too_long(self._max_chars)
-        return text
+        return self._halves.feed("".join(contents))
 
     def finish(self) -> str:
         if self.error is None:
@@ -162,24 +162,16 @@ class _Stream:
 
 class _Document:
     has_begun = True
+    error = None
 
-    def __init__(self, max_bytes: int) -> None:
-        self.error: UpstreamError | None = None
-        self._max_bytes = max_bytes
-        self._size = 0
+    def __init__(self) -> None:
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> str:
         self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._max_bytes:
-            self._parts.clear()
-            self.error = _too_long(self._max_bytes)
         return ""
 
     def finish(self) -> str:
-        if self.error is not None:
-            raise self.error
         return _document_text(b"".join(self._parts))
 
 
@@ -207,20 +199,13 @@ def _document_text(data: bytes) -> str:
 
 class _Text:
     has_begun = True
+    error = None
 
-    def __init__(self, max_bytes: int) -> None:
-        self.error: UpstreamError | None = None
-        self._max_bytes = max_bytes
-        self._size = 0
+    def __init__(self) -> None:
         self._utf8 = Utf8()
 
     def feed(self, data: bytes) -> str:
-        self._size += len(data)
-        if self._size > self._max_bytes:
-            self.error = _too_long(self._max_bytes)
         return self._utf8.feed(data)
 
     def finish(self) -> str:
-        if self.error is not None:
-            raise self.error
         return self._utf8.flush()

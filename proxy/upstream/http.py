@@ -23,6 +23,7 @@ from proxy.upstream.slots import LineSettings
 
 _KEEPALIVE = 4.0  # Node closes idle connections after 5 s; a POST on a closed one fails, and must not be repeated
 _READ_BYTES = 16 * 1024  # what a stalled stream may hold in memory is a small multiple of this
+_NO_TEXT = re.compile(r"(?:image|audio|video|font)/|application/(?:pdf|zip|gzip)\b")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -42,7 +43,6 @@ class HttpSettings(LineSettings):
     url: str = Field(max_length=2000)
     timeouts: Timeouts = Timeouts()
     max_answer_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
-    max_connections: int = Field(1000, ge=1, le=20_000)
 
     @property
     def patience(self) -> float:
@@ -59,13 +59,14 @@ class HttpSettings(LineSettings):
         return url
 
 
-def open_pool(settings: HttpSettings) -> aiohttp.ClientSession:
+def open_pool() -> aiohttp.ClientSession:
     """One upstream's connections. Close it after use; it belongs to the running event loop.
 
+    As many as it takes: the slots decide. A second queue behind them would look like an upstream that does not answer.
     No cookies (one visitor's would reach the next), no proxy from the environment, no redirects, no decompression.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=settings.max_connections, keepalive_timeout=_KEEPALIVE),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=False,
@@ -121,6 +122,10 @@ class Reply:
     @property
     def status(self) -> int:
         return self._response.status
+
+    @property
+    def media_type(self) -> str:
+        return self._response.headers.get("Content-Type", "").strip().lower()
 
     @property
     def encoding(self) -> str:
@@ -189,7 +194,8 @@ async def exchange(
 ) -> AsyncIterator[Reply]:
     """POST the body; wait for the head of a good response. Leaving the context ends the exchange.
 
-    Raises UpstreamError for any status but 2xx, for an encoding that wasn't asked for, and for whatever goes wrong.
+    Raises UpstreamError for any status but 2xx, for pictures and other files, for an encoding that wasn't asked for,
+    and for whatever goes wrong. What else the type says is not believed: upstreams mislabel their text.
     """
     started = asyncio.get_running_loop().time()
     reply = Reply(await _post(pool, settings, body, headers, retries), settings.timeouts, started)
@@ -200,6 +206,8 @@ async def exchange(
             raise UpstreamError(f"status {reply.status}")
         if reply.encoding != "identity":
             raise UpstreamError("the response is compressed, though identity was asked for")
+        if _NO_TEXT.match(reply.media_type):
+            raise UpstreamError("the response is a file, not text")
         yield reply
     finally:
         reply.close()

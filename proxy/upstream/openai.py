@@ -79,6 +79,14 @@ class CompletionAnswer:
         self._halves = Halves()
 
     def feed(self, data: bytes) -> str:
+        self._size += len(data)
+        text = self._text(data)
+        if self._size > self._max_bytes:
+            self._parts.clear()
+            self._stop(UpstreamError(f"an answer over {self._max_bytes} bytes"))
+        return text
+
+    def _text(self, data: bytes) -> str:
         if self._is_stream is None:
             data = data.lstrip()
             if not data:
@@ -109,9 +117,6 @@ class CompletionAnswer:
         except UpstreamError as error:
             self._stop(error)
         text = self._halves.feed("".join(deltas))
-        self._size += len(text)
-        if self._size > self._max_bytes:
-            self._stop(UpstreamError(f"an answer over {self._max_bytes} bytes"))
         if text:
             self._has_text = True
         if text or not events:  # a comment is a sign of life; a chunk without text, such as the role, is not yet one
@@ -133,10 +138,6 @@ class CompletionAnswer:
     def _feed_document(self, data: bytes) -> str:
         self.has_begun = True
         self._parts.append(data)
-        self._size += len(data)
-        if self._size > self._max_bytes:
-            self._parts.clear()
-            self._stop(UpstreamError(f"an answer over {self._max_bytes} bytes"))
         return ""
 
     def _document_text(self) -> str:

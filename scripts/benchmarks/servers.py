@@ -87,7 +87,7 @@ async def redis(place: Place, path: str) -> AsyncIterator[int]:
 def write_config(place: Place, store: str, port: int = 0, ops_port: int = 0) -> Path:
     """A configuration file with keys made for this run; ports of 0 are chosen by the system."""
     upstream: dict[str, object] = {"kind": "n8n", "url": f"http://127.0.0.1:{place.upstream}/webhook/chat"}
-    upstream |= _known({"max_answer_bytes": 64 * 1024 * 1024, "max_connections": 2000, "max_concurrent": 2000})
+    upstream |= _known({"max_answer_bytes": 64 * 1024 * 1024, "max_concurrent": 2000})
     settings = {
         "environment": "production",
         "listen": {"host": "127.0.0.1", "port": port, "allowed_hosts": ["127.0.0.1"]},

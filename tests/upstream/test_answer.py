@@ -144,6 +144,12 @@ def test_a_stream_is_read_as_n8n_writes_it(data: bytes, text: str) -> None:
         (b"hello", "hello"),
         (b"Hi", "Hi"),
         (b"\n\n  hello \n", "hello \n"),
+        (b'"hello"', "hello"),
+        (b'"Wait\\n here"\n', "Wait\n here"),
+        (b'"Yes," he said, "and no."', '"Yes," he said, "and no."'),
+        (b'"quoted and cut', '"quoted and cut'),
+        (b"<b>bold</b>", "<b>bold</b>"),
+        (b"<3", "<3"),
         (b"\xef\xbb\xbfhello", "hello"),
         (b"caf\xe9 \xf0\x9f", "caf\ufffd \ufffd"),
         (b"\xef\xbb", "\ufffd"),
@@ -204,6 +210,8 @@ def test_what_is_no_whole_answer_is_an_error_that_tells_no_content(data: bytes, 
         b"[\n" + b" " * MAX,
         b"x" * (MAX + 1),
         stream(*[line("item", "x" * 1000)] * 5),
+        stream(line("item", "a"), *[line("keepalive")] * 200),
+        b" " * (MAX + 1),
     ],
 )
 def test_an_answer_over_the_bound_is_an_error(data: bytes) -> None:
@@ -235,7 +243,8 @@ def test_a_stream_may_begin_with_an_event_of_a_later_n8n() -> None:
 
 
 def test_an_endless_line_of_a_stream_is_an_error() -> None:
-    text, error = answer(stream(line("item", "a")) + b'{"type":"item","content":"' + b"x" * 2**20, [20_000])
+    data = stream(line("item", "a")) + b'{"type":"item","content":"' + b"x" * 2**20
+    text, error = answer(data, [20_000], max_bytes=2**22)
     assert (text, error) == ("a", "a line over 1048576 bytes")
 
 
@@ -268,7 +277,14 @@ def test_the_page_n8n_serves_while_it_starts_is_no_answer(places: list[int]) -> 
 
 
 @settings(deadline=None)
+@given(st.sampled_from([b"<!DOCTYPE html>", b"\n<!doctype HTML PUBLIC", b"<html lang='en'>", b"<HTML>"]), PLACES)
+def test_a_page_is_no_answer(start: bytes, places: list[int]) -> None:
+    assert answer(start + b"<title>502 Bad Gateway</title>", places) == ("", "a page")
+
+
+@settings(deadline=None)
 @given(PLACES)
 def test_a_text_that_only_begins_like_it_is_an_answer(places: list[int]) -> None:
     assert answer(b"n8n is starting your order", places) == ("n8n is starting your order", None)
     assert answer(b"n8n is", places) == ("n8n is", None)
+    assert answer(b"<!doctype", places) == ("<!doctype", None)

@@ -244,7 +244,8 @@ async def test_a_failed_connect_is_tried_once_more() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.setblocking(False)
-        pool = open_pool(n8n(url := f"http://127.0.0.1:{listener.getsockname()[1]}/"))
+        pool = open_pool()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
 
         async def count(*_: object) -> None:
             nonlocal attempts
@@ -449,7 +450,7 @@ async def test_a_connection_that_was_lost_before_anybody_read_is_noticed() -> No
         await go_on.wait()
         await connection.send(b"not a size\r\n")
 
-    async with serving(script) as server, asyncio.timeout(DEADLINE), open_pool(n8n(server.url)) as pool:
+    async with serving(script) as server, asyncio.timeout(DEADLINE), open_pool() as pool:
         response = await pool.post(server.url, data=b"{}")
         go_on.set()
         assert response.connection is not None
@@ -462,6 +463,27 @@ async def test_a_connection_that_was_lost_before_anybody_read_is_noticed() -> No
         with pytest.raises(UpstreamError):
             await reply.read(has_begun=True)
         reply.close()
+
+
+async def test_no_queue_for_connections_stands_behind_the_slots() -> None:
+    crowd, here, all_here = 120, 0, asyncio.Event()  # more than an HTTP client opens when it isn't told
+
+    async def script(connection: Connection) -> None:
+        nonlocal here
+        here += 1
+        if here == crowd:
+            all_here.set()
+        await all_here.wait()
+        await connection.send(CHUNKED + chunk(ITEM) + LAST_CHUNK)
+
+    async with (
+        serving(script) as server,
+        build(n8n(server.url), owned) as upstream,
+        asyncio.timeout(DEADLINE),
+        asyncio.TaskGroup() as tasks,
+    ):
+        asking = [tasks.create_task(answer(upstream)) for _ in range(crowd)]
+    assert [each.result() for each in asking] == [("one ", None)] * crowd
 
 
 async def test_who_stops_reading_ends_the_connection() -> None:
