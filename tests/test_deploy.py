@@ -19,7 +19,8 @@ import yaml
 
 from proxy import settings
 from proxy.store import Tier
-from proxy.store.redis import RedisStore
+from proxy.store.redis.counts import RedisStore
+from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from tests.servers import RedisServer
 
@@ -183,7 +184,7 @@ def redis(tmp_path: Path) -> Iterator[tuple[RedisServer, str]]:
 
 
 async def test_sidegate_may_do_in_redis_what_it_does(redis: tuple[RedisServer, str]) -> None:
-    store = RedisStore(parse_url(redis[1]))
+    store = RedisStore(Link(parse_url(redis[1])))
     try:
         hits = await store.hit([Tier("limit:shop:ip:192.0.2.1", 2, 60, burst=5)])
         assert [hit.remaining for hit in hits] == [1]

@@ -176,7 +176,18 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
         return MemoryStore()
     if parsed.kind in {"sentinel", "cluster"}:
         raise ValueError(_LATER)
-    from proxy.store.redis import RedisCircuits, RedisStore  # redis-py takes 6 MB, which memory: has no use for
+    # redis-py takes 6 MB, which memory: has no use for.
+    from proxy.store.redis.circuits import RedisCircuits
+    from proxy.store.redis.counts import RedisStore
+    from proxy.store.redis.journals import RedisJournals
+    from proxy.store.redis.link import Link
+    from proxy.store.redis.posts import RedisPosts
 
-    shared = RedisStore(parsed)
-    return FailoverStore(shared, MemoryStore(), circuits=RedisCircuits(shared), journals=shared, posts=shared)
+    link = Link(parsed)
+    return FailoverStore(
+        RedisStore(link),
+        MemoryStore(),
+        circuits=RedisCircuits(link),
+        journals=RedisJournals(link),
+        posts=RedisPosts(link),
+    )

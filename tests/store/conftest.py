@@ -12,7 +12,8 @@ import pytest
 
 from proxy.store import Store
 from proxy.store.memory import MemoryStore
-from proxy.store.redis import RedisStore
+from proxy.store.redis.counts import RedisStore
+from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from tests.servers import RedisServer
 
@@ -69,7 +70,7 @@ async def backend(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator
     server: RedisServer = request.getfixturevalue("still_redis")
     server.call("FLUSHALL")
     # What is counted is tested here, not how long that takes on a busy machine: test_failover.py does that.
-    store = RedisStore(parse_url(server.url), deadline=30)
+    store = RedisStore(Link(parse_url(server.url), deadline=30))
     yield Backend(store, server.advance, count())
     await store.close()
 

@@ -9,7 +9,8 @@ import asyncio
 import sys
 
 from proxy.store import Store, Tier
-from proxy.store.redis import RedisStore
+from proxy.store.redis.counts import RedisStore
+from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 
 
@@ -19,7 +20,7 @@ async def hammer(store: Store, tier: Tier, hits: int) -> int:
 
 
 async def main(url: str, key: str, limit: str, hits: str) -> None:
-    store = RedisStore(parse_url(url), deadline=30)
+    store = RedisStore(Link(parse_url(url), deadline=30))
     passed = await hammer(store, Tier(key, int(limit), 3600), int(hits))
     await store.close()
     sys.stdout.write(str(passed))

@@ -9,7 +9,8 @@ from contextlib import aclosing
 import pytest
 
 from proxy.store import Circuit, StoreDown
-from proxy.store.redis import RedisCircuits, RedisStore
+from proxy.store.redis.circuits import RedisCircuits
+from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from tests.servers import RedisServer, free_port
 
@@ -17,9 +18,9 @@ from tests.servers import RedisServer, free_port
 @pytest.fixture
 async def circuits(still_redis: RedisServer) -> AsyncIterator[RedisCircuits]:
     still_redis.call("FLUSHALL")
-    store = RedisStore(parse_url(still_redis.url), deadline=30)
-    yield RedisCircuits(store)
-    await store.close()
+    link = Link(parse_url(still_redis.url), deadline=30)
+    yield RedisCircuits(link)
+    await link.close()
 
 
 async def test_a_circuit_that_nobody_spoke_of_is_closed(circuits: RedisCircuits) -> None:
@@ -111,8 +112,8 @@ async def test_everybody_is_told_once_of_each_change(circuits: RedisCircuits, st
 
 
 async def test_without_redis_every_operation_says_so() -> None:
-    store = RedisStore(parse_url(f"redis://127.0.0.1:{free_port()}/0"))
-    circuits = RedisCircuits(store)
+    link = Link(parse_url(f"redis://127.0.0.1:{free_port()}/0"))
+    circuits = RedisCircuits(link)
     for asking in (
         circuits.trip("a", 1),
         circuits.probe("a", 1, 1, 1, "l"),
@@ -123,4 +124,4 @@ async def test_without_redis_every_operation_says_so() -> None:
     ):
         with pytest.raises(StoreDown):
             await asking
-    await store.close()
+    await link.close()

@@ -9,7 +9,8 @@ import pytest
 
 from proxy.store import Store, Tier
 from proxy.store.memory import MemoryStore
-from proxy.store.redis import RedisStore
+from proxy.store.redis.counts import RedisStore
+from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from tests.servers import RedisServer
 from tests.store.hammer import hammer
@@ -38,6 +39,6 @@ async def test_a_thousand_from_two_processes_get_exactly_the_limit_in_redis(real
 @pytest.mark.parametrize("kind", ["memory", "redis"])
 async def test_of_many_at_once_one_is_first(kind: str, real_redis: RedisServer) -> None:
     real_redis.call("FLUSHALL")
-    store: Store = MemoryStore() if kind == "memory" else RedisStore(parse_url(real_redis.url), deadline=30)
+    store: Store = MemoryStore() if kind == "memory" else RedisStore(Link(parse_url(real_redis.url), deadline=30))
     assert sum(await asyncio.gather(*[store.add("a", 60) for _ in range(200)])) == 1
     await store.close()

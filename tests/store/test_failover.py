@@ -16,7 +16,8 @@ import pytest
 from proxy.store import Hit, Store, StoreDown, Tier
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
-from proxy.store.redis import RedisStore
+from proxy.store.redis.counts import RedisStore
+from proxy.store.redis.link import Link
 from proxy.store.url import open_store, parse_url
 from tests.servers import RedisServer
 from tests.store.conftest import Clock, until
@@ -34,7 +35,7 @@ def server() -> Iterator[RedisServer]:
 
 @asynccontextmanager
 async def opened(url: str, interval: float = 0.05) -> AsyncIterator[FailoverStore]:
-    store = FailoverStore(RedisStore(parse_url(url)), MemoryStore(), interval=interval)
+    store = FailoverStore(RedisStore(Link(parse_url(url))), MemoryStore(), interval=interval)
     await store.start()
     try:
         yield store
@@ -58,7 +59,7 @@ def decisions(store: FailoverStore) -> list[Callable[[], Awaitable[object]]]:
 
 async def unwatched(url: str, number: int) -> list[FailoverStore]:
     """Stores that have reached Redis and don't watch it, so that a decision meets the outage itself."""
-    stores = [FailoverStore(RedisStore(parse_url(url)), MemoryStore()) for _ in range(number)]
+    stores = [FailoverStore(RedisStore(Link(parse_url(url))), MemoryStore()) for _ in range(number)]
     for store in stores:
         await store.hit([TIER])
     return stores
@@ -101,7 +102,7 @@ async def test_a_hit_that_waited_behind_a_slow_one_before_a_hang_takes_less_than
         url = f"redis://127.0.0.1:{hanging.sockets[0].getsockname()[1]}"
         took = []
         for _ in range(3):
-            store = FailoverStore(RedisStore(parse_url(url)), MemoryStore())
+            store = FailoverStore(RedisStore(Link(parse_url(url))), MemoryStore())
             async with asyncio.TaskGroup() as group:
                 group.create_task(store.hit([TIER]))
                 await asyncio.sleep(0)  # so that the first is under way alone
@@ -122,7 +123,7 @@ async def test_a_host_that_drops_packets_takes_less_than_300_ms() -> None:
             end.setblocking(False)
             end.connect_ex(full.getsockname())
         stores = [
-            FailoverStore(RedisStore(parse_url(f"redis://127.0.0.1:{full.getsockname()[1]}")), MemoryStore())
+            FailoverStore(RedisStore(Link(parse_url(f"redis://127.0.0.1:{full.getsockname()[1]}"))), MemoryStore())
             for _ in range(5)
         ]
         took = [await seconds(decisions(store)[0]) for store in stores]

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from proxy.store import StoreDown, Tier
-from proxy.store.redis import MAX_BATCH, RedisStore
+from proxy.store.redis.counts import MAX_BATCH, RedisStore
+from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from tests.servers import RedisServer, free_port
 
@@ -25,7 +26,7 @@ TIERS = [Tier("a", 3, 60), Tier("b", 5, 60, burst=2)]
 
 @asynccontextmanager
 async def opened(url: str, deadline: float = 30) -> AsyncIterator[RedisStore]:
-    store = RedisStore(parse_url(url), deadline=deadline)
+    store = RedisStore(Link(parse_url(url), deadline=deadline))
     try:
         yield store
     finally:
@@ -137,7 +138,7 @@ async def test_no_answer_within_the_deadline_is_store_down() -> None:
 async def test_closing_leaves_nobody_waiting() -> None:
     with RedisServer() as server:
         server.pause()
-        store = RedisStore(parse_url(server.url), deadline=30)
+        store = RedisStore(Link(parse_url(server.url), deadline=30))
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
             # More than one batch, so that some are under way and some wait behind them.
             hits = [group.create_task(refused(store)) for _ in range(MAX_BATCH + 5)]
@@ -148,7 +149,7 @@ async def test_closing_leaves_nobody_waiting() -> None:
 
 
 async def test_more_hits_than_may_wait_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.store.redis.MAX_WAITING", 3)
+    monkeypatch.setattr("proxy.store.redis.counts.MAX_WAITING", 3)
     with RedisServer() as server:
         server.pause()
         async with opened(server.url, deadline=0.05) as store:
@@ -174,7 +175,7 @@ async def test_a_restart_costs_no_decision() -> None:
 
 
 async def test_more_at_once_than_connections_wait_for_one(real_redis: RedisServer) -> None:
-    store = RedisStore(parse_url(real_redis.url), deadline=30, max_connections=2)
+    store = RedisStore(Link(parse_url(real_redis.url), deadline=30, max_connections=2))
     hits = await asyncio.gather(*[store.hit([Tier("pool", 100, 60)]) for _ in range(30)])
     assert {hit.remaining for (hit,) in hits} == set(range(70, 100))
     await store.close()

@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from proxy.errors import OutputBlocked, UpstreamError, UpstreamUnavailable
 from proxy.model import Client, Message, Request, Session, Site
 from proxy.store import ALIVE, Batch, Journals, Kept, Look, StoreDown
-from proxy.store.redis import RedisStore
+from proxy.store.redis.journals import RedisJournals
+from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from proxy.streams import StreamSettings, journal
 from proxy.streams.answer import Answer
@@ -38,11 +39,11 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
+async def store(server: RedisServer) -> AsyncIterator[RedisJournals]:
     server.call("FLUSHALL")
-    redis = RedisStore(parse_url(server.url), deadline=30)
-    yield redis
-    await redis.close()
+    link = Link(parse_url(server.url), deadline=30)
+    yield RedisJournals(link)
+    await link.close()
 
 
 def new_answer(answer_id: str = "a1", **streams: int | str) -> Answer:
@@ -85,7 +86,7 @@ class Clock:
 class Between:
     """Counts round trips, and fails when told to: before the store is asked, or after, when the reply is lost."""
 
-    store: RedisStore
+    store: RedisJournals
     fails: str = ""
     clock: Clock | None = None  # goes on by a second with each look
     trips: list[Sequence[Batch]] = field(default_factory=list)
@@ -126,7 +127,8 @@ def test_each_event_is_read_once_in_whatever_order_things_happen(
 
 
 async def play(server: RedisServer, steps: list[list[str] | str]) -> None:
-    redis = RedisStore(parse_url(server.url), deadline=30)
+    link = Link(parse_url(server.url), deadline=30)
+    redis = RedisJournals(link)
     between = Between(redis)
     clock = Clock()
     writer = Journal(between, SEALER, clock=clock)
@@ -142,7 +144,7 @@ async def play(server: RedisServer, steps: list[list[str] | str]) -> None:
     await look(reader)
     assert reader.events == answer.events
     assert (await have(redis)).events == answer.events
-    await redis.close()
+    await link.close()
 
 
 async def take(
@@ -179,7 +181,7 @@ async def look(reader: RemoteAnswer) -> None:
         return
 
 
-async def test_all_answers_share_a_round_trip_and_pieces_share_a_batch(store: RedisStore) -> None:
+async def test_all_answers_share_a_round_trip_and_pieces_share_a_batch(store: RedisJournals) -> None:
     between = Between(store)
     journal_ = Journal(between, SEALER)
     answers = [written(journal_, new_answer(f"a{number}")) for number in range(50)]
@@ -193,7 +195,7 @@ async def test_all_answers_share_a_round_trip_and_pieces_share_a_batch(store: Re
     assert (await have(store, "a7")).events == answers[7].events
 
 
-async def test_a_long_answer_goes_in_several_batches(store: RedisStore) -> None:
+async def test_a_long_answer_goes_in_several_batches(store: RedisJournals) -> None:
     between = Between(store)
     journal_ = Journal(between, SEALER)
     answer = written(journal_, new_answer(journal_bytes=10_000_000), journal_bytes=10_000_000)
@@ -208,7 +210,7 @@ async def test_a_long_answer_goes_in_several_batches(store: RedisStore) -> None:
 
 
 async def test_an_answer_that_grows_too_long_in_the_journal_is_given_up_there(
-    store: RedisStore, server: RedisServer, caplog: pytest.LogCaptureFixture
+    store: RedisJournals, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal_ = Journal(store, SEALER)
     answer = written(journal_, new_answer(journal_bytes=1_000_000), journal_bytes=1024)
@@ -222,7 +224,7 @@ async def test_an_answer_that_grows_too_long_in_the_journal_is_given_up_there(
     assert (await have(store)).failure is not None
 
 
-async def test_it_expires(store: RedisStore, server: RedisServer) -> None:
+async def test_it_expires(store: RedisJournals, server: RedisServer) -> None:
     journal_ = Journal(store, SEALER)
     answer = written(journal_, new_answer(), journal_ttl=60)
     await answer.done()
@@ -235,7 +237,7 @@ async def test_it_expires(store: RedisStore, server: RedisServer) -> None:
         assert await client.dbsize() == 0
 
 
-async def test_what_the_guard_refused_is_not_written(store: RedisStore) -> None:
+async def test_what_the_guard_refused_is_not_written(store: RedisJournals) -> None:
     between = Between(store)
     journal_, request = Journal(between, SEALER), new_answer().request
     refused = written(journal_, Answer(request, StreamSettings()))
@@ -245,7 +247,7 @@ async def test_what_the_guard_refused_is_not_written(store: RedisStore) -> None:
 
 
 async def test_an_answer_without_a_sign_of_life_ends_in_an_error_for_all_who_read(
-    store: RedisStore, server: RedisServer, caplog: pytest.LogCaptureFixture
+    store: RedisJournals, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
     journal_ = Journal(store, SEALER, clock=clock)
@@ -270,7 +272,7 @@ async def test_an_answer_without_a_sign_of_life_ends_in_an_error_for_all_who_rea
     assert (await have(store)).events == one.events
 
 
-async def test_a_clock_set_back_keeps_no_dead_answer_alive(store: RedisStore, server: RedisServer) -> None:
+async def test_a_clock_set_back_keeps_no_dead_answer_alive(store: RedisJournals, server: RedisServer) -> None:
     journal_ = Journal(store, SEALER)
     written(journal_, new_answer())
     await journal_.write()
@@ -278,7 +280,7 @@ async def test_a_clock_set_back_keeps_no_dead_answer_alive(store: RedisStore, se
     assert (await have(store)).is_over
 
 
-async def test_how_it_failed_is_the_same_there(store: RedisStore) -> None:
+async def test_how_it_failed_is_the_same_there(store: RedisJournals) -> None:
     journal_ = Journal(store, SEALER)
     answer = written(journal_, new_answer())
     await answer.fail(UpstreamError("detail", retry_after=2.5, public="Sorry."))
@@ -290,7 +292,7 @@ async def test_how_it_failed_is_the_same_there(store: RedisStore) -> None:
 
 
 async def test_batches_that_were_swapped_or_moved_end_the_reading(
-    store: RedisStore, server: RedisServer, caplog: pytest.LogCaptureFixture
+    store: RedisJournals, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal_ = Journal(store, SEALER)
     for name in ("a1", "a2"):
@@ -308,7 +310,7 @@ async def test_batches_that_were_swapped_or_moved_end_the_reading(
     assert (await have(store, "a2")).text == "word of a2"
 
 
-async def test_another_session_or_site_finds_nothing(store: RedisStore) -> None:
+async def test_another_session_or_site_finds_nothing(store: RedisJournals) -> None:
     journal_ = Journal(store, SEALER)
     written(journal_, new_answer())
     await journal_.write()
@@ -318,7 +320,7 @@ async def test_another_session_or_site_finds_nothing(store: RedisStore) -> None:
     assert await read(store) is not None
 
 
-async def test_a_stop_and_a_listener_elsewhere_are_seen_with_the_next_sign_of_life(store: RedisStore) -> None:
+async def test_a_stop_and_a_listener_elsewhere_are_seen_with_the_next_sign_of_life(store: RedisJournals) -> None:
     journal_ = Journal(store, SEALER)
     answer = written(journal_, new_answer())
     left: list[str] = []
@@ -338,7 +340,7 @@ async def test_a_stop_and_a_listener_elsewhere_are_seen_with_the_next_sign_of_li
     assert (await have(store)).events == answer.events
 
 
-async def test_who_listened_elsewhere_is_gone_when_the_store_has_been_away_for_long(store: RedisStore) -> None:
+async def test_who_listened_elsewhere_is_gone_when_the_store_has_been_away_for_long(store: RedisJournals) -> None:
     between, clock = Between(store), Clock()
     journal_ = Journal(between, SEALER, clock=clock)
     answer = written(journal_, new_answer(on_disconnect="cancel"))
@@ -358,7 +360,7 @@ async def test_who_listened_elsewhere_is_gone_when_the_store_has_been_away_for_l
 
 @pytest.mark.parametrize("how", ["away", "empty"])
 async def test_a_listener_whose_journal_does_not_come_back_is_told_and_may_resume(
-    store: RedisStore, server: RedisServer, how: str
+    store: RedisJournals, server: RedisServer, how: str
 ) -> None:
     clock = Clock()
     between = Between(store, clock=clock)
@@ -378,7 +380,7 @@ async def test_a_listener_whose_journal_does_not_come_back_is_told_and_may_resum
     assert found.events[-1].number == answer.events[-1].number  # whoever comes back behind it misses nothing
 
 
-async def test_signs_of_life_come_in_silence(store: RedisStore) -> None:
+async def test_signs_of_life_come_in_silence(store: RedisJournals) -> None:
     clock = Clock()
     journal_ = Journal(Between(store, clock=clock), SEALER, clock=clock)
     answer = written(journal_, new_answer())
@@ -400,7 +402,7 @@ async def have_by(journal_: Journal) -> RemoteAnswer:
     return found
 
 
-async def test_a_sign_of_life_is_given_while_nothing_is_said(store: RedisStore, server: RedisServer) -> None:
+async def test_a_sign_of_life_is_given_while_nothing_is_said(store: RedisJournals, server: RedisServer) -> None:
     clock = Clock()
     journal_ = Journal(store, SEALER, clock=clock)
     written(journal_, new_answer())
@@ -411,7 +413,7 @@ async def test_a_sign_of_life_is_given_while_nothing_is_said(store: RedisStore, 
         clock.now += ALIVE - 1
 
 
-async def test_while_the_store_is_down_one_line_says_so(store: RedisStore, caplog: pytest.LogCaptureFixture) -> None:
+async def test_while_the_store_is_down_one_line_says_so(store: RedisJournals, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     between = Between(store, fails="no store")
     journal_ = Journal(between, SEALER)
@@ -428,7 +430,7 @@ async def test_while_the_store_is_down_one_line_says_so(store: RedisStore, caplo
     assert (await have(store)).text == "xxxxx"
 
 
-async def test_closing_writes_what_is_left(store: RedisStore) -> None:
+async def test_closing_writes_what_is_left(store: RedisJournals) -> None:
     journal_ = Journal(store, SEALER)
     journal_.start()
     answer = written(journal_, new_answer())
@@ -438,7 +440,7 @@ async def test_closing_writes_what_is_left(store: RedisStore) -> None:
     assert (await have(store)).events == answer.events
 
 
-async def test_the_task_writes_by_itself(store: RedisStore) -> None:
+async def test_the_task_writes_by_itself(store: RedisJournals) -> None:
     journal_ = Journal(store, SEALER)
     journal_.start()
     answer = written(journal_, new_answer())

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from proxy.errors import Draining, UpstreamUnavailable
-from proxy.store.redis import MAX_IN_BOX, RedisStore
+from proxy.store.redis.link import Link
+from proxy.store.redis.posts import MAX_IN_BOX, RedisPosts
 from proxy.store.url import parse_url
 from proxy.streams.answer import Event
 from proxy.streams.push import Address
@@ -36,14 +37,14 @@ def redis(server: RedisServer) -> RedisServer:
 
 @asynccontextmanager
 async def replica(redis: RedisServer, secret: bytes = SECRET, ttl: float = TTL) -> AsyncIterator[SharedChannels]:
-    store = RedisStore(parse_url(redis.url))
-    channels = SharedChannels(store, Sealer(secret), {"shop": ttl})
+    link = Link(parse_url(redis.url))
+    channels = SharedChannels(RedisPosts(link), Sealer(secret), {"shop": ttl})
     channels.start()
     try:
         yield channels
     finally:
         await channels.end()
-        await store.close()
+        await link.close()
 
 
 async def take(events: AsyncGenerator[Sequence[Event], None], number: int) -> list[Event]:
@@ -170,7 +171,7 @@ async def test_of_one_session_a_hundred_are_kept_and_answers_push_none_out(redis
 
 
 async def test_of_all_sessions_the_oldest_go_first(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.store.redis.MAX_POSTS", {"push": 3, "start": 3})
+    monkeypatch.setattr("proxy.store.redis.posts.MAX_POSTS", {"push": 3, "start": 3})
     async with replica(redis) as one:
         for number in range(5):
             await one._post(Address("shop", f"{number}"), "push", {"text": f"{number}"}, TTL)
@@ -184,7 +185,7 @@ async def test_of_all_sessions_the_oldest_go_first(redis: RedisServer, monkeypat
 async def test_more_news_than_fit_one_look_are_looked_at_in_turn(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.store.redis.MAX_NEWS", 3)
+    monkeypatch.setattr("proxy.store.redis.posts.MAX_NEWS", 3)
     async with replica(redis) as one:
         place, _ = await one._store.boxes(None)
         names = []

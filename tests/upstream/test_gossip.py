@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from proxy.errors import UpstreamError, UpstreamUnavailable
-from proxy.store.redis import RedisCircuits, RedisStore
+from proxy.store.redis.circuits import RedisCircuits
+from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from proxy.upstream import gossip
 from proxy.upstream.breaker import Breaker, BreakerSettings
@@ -41,9 +42,9 @@ async def replicas(redis: RedisServer, number: int, *, probes: int = 1) -> Async
         breakers = []
         for _ in range(number):
             breaker = Breaker("support", BreakerSettings(failures=1, cooldown=0.05, probes=probes), clock)
-            store = RedisStore(parse_url(redis.url))
-            stack.push_async_callback(store.close)
-            talk = Gossip(RedisCircuits(store), {"support": (breaker, 60)})
+            link = Link(parse_url(redis.url))
+            stack.push_async_callback(link.close)
+            talk = Gossip(RedisCircuits(link), {"support": (breaker, 60)})
             talk.start()
             stack.push_async_callback(talk.close)
             breakers.append(breaker)
@@ -134,9 +135,9 @@ async def test_a_probe_that_says_nothing_gives_its_place_to_any_other(redis: Red
 
 async def test_who_comes_later_learns_what_is_open(redis: RedisServer) -> None:
     redis.call("FLUSHALL")
-    store = RedisStore(parse_url(redis.url))
-    await RedisCircuits(store).trip("support", 600)
-    await store.close()
+    link = Link(parse_url(redis.url))
+    await RedisCircuits(link).trip("support", 600)
+    await link.close()
     async with replicas(redis, 1) as (breaker,):
         await until(lambda: breaker.state == "open")
         assert breaker.retry_after > 500
