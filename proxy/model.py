@@ -46,6 +46,8 @@ class Session:
     site: str
     fingerprint: str
     ends: float  # Unix time
+    owner: str = ""  # whom it belongs to, where its credential says so: `key:NAME`, `jwt:ISSUER#SUB`
+    key: str = ""  # what it was opened with: `api_key:NAME`, `embed_key:NAME`, `jwt`; nothing for anonymous ones
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Resources:
     journal: Journal | None
 
     def owned(self, session: Session) -> str:
-        return owned_id(self.session_key, session.site, session.id)
+        return owned_id(self.session_key, session.site, session.id, session.owner)
 
 
 @asynccontextmanager

@@ -31,6 +31,7 @@ TICKET_SECONDS = 30
 ACTIVE_SECONDS = 900.0
 MAX_ACTIVE = 100_000
 MAX_TOKEN_CHARS = 4096
+TOKEN_TYPE = "sidegate+jwt"  # noqa: S105 - in the header: tells our tokens from everybody else's (RFC 8725 section 3.11)
 MAX_VERIFIED = 4096
 Kind = Literal["access", "refresh", "ticket", "cookie"]
 Claims = Mapping[str, str | int | float]
@@ -74,10 +75,11 @@ class Sessions:
         # Signatures that were found good. Time, fingerprint and single use are judged each time.
         self._verified: OrderedDict[tuple[Kind, str], Claims] = OrderedDict()
 
-    def open(self, client: Client, site: Site) -> Issued:
-        """A new session of this site for this client."""
+    def open(self, client: Client, site: Site, owner: str = "", key: str = "") -> Issued:
+        """A new session of this site for this client. `owner` and `key`: see Session."""
         now = int(self._clock())
-        return self._issue(client, secrets.token_urlsafe(24), site.name, born=now, now=now)
+        session = Session(secrets.token_urlsafe(24), site.name, "", 0, owner, key)
+        return self._issue(client, session, born=now, now=now)
 
     async def refresh(self, client: Client, token: str) -> Issued:
         """The next pair of tokens. A refresh token that comes a second time ends its session's refreshing for good."""
@@ -90,7 +92,7 @@ class Sessions:
         if not await self._store.add(f"refresh:{claims['jti']}", left):
             await self._store.add(f"reused:{session_id}", left)
             raise SessionInvalid("this refresh token was used before")
-        return self._issue(client, session_id, str(claims["site"]), born=born, now=int(self._clock()))
+        return self._issue(client, _session(claims), born=born, now=int(self._clock()))
 
     def ticket(self, session: Session) -> str:
         now = int(self._clock())
@@ -103,7 +105,7 @@ class Sessions:
         kinds: dict[str, Kind] = {"bearer": "access", "cookie": "cookie", "ticket": "ticket"}
         claims = self._verify(client.credential.value, kinds[client.credential.kind])
         self._same_browser(client, claims)
-        return Session(str(claims["sid"]), str(claims["site"]), str(claims["fp"]), float(claims["end"]))
+        return _session(claims)
 
     async def redeem(self, client: Client) -> None:
         """Use up a ticket. Raises SessionInvalid when it was used before."""
@@ -113,12 +115,12 @@ class Sessions:
         if not await self._store.add(f"ticket:{claims['jti']}", TICKET_SECONDS + 1):
             raise SessionInvalid("this ticket was used before")
 
-    def _issue(self, client: Client, session_id: str, site: str, *, born: int, now: int) -> Issued:
+    def _issue(self, client: Client, session: Session, *, born: int, now: int) -> Issued:
         settings = self._settings
         family_ends = born + settings.refresh_lifetime
         ends = min(now + settings.lifetime, max(family_ends, born + settings.lifetime))
         print_ = fingerprint(client, self._print_key, settings.fingerprint)
-        session = Session(session_id, site, print_, ends)
+        session = replace(session, fingerprint=print_, ends=ends)
         access_ends = min(now + settings.access_lifetime, ends)
         return Issued(
             session=session,
@@ -139,9 +141,11 @@ class Sessions:
             "exp": ends,
             "end": session.ends,
             "jti": secrets.token_urlsafe(12),
+            "own": session.owner,
+            "key": session.key,
             **more,
         }
-        return jwt.encode(claims, self._key, algorithm="HS256")
+        return jwt.encode(claims, self._key, algorithm="HS256", headers={"typ": TOKEN_TYPE})
 
     def _verify(self, token: str, kind: Kind) -> Claims:
         claims = self._verified.get((kind, token))
@@ -167,7 +171,7 @@ class Sessions:
                 options={
                     "verify_exp": False,
                     "verify_iat": False,
-                    "require": ["exp", "iat", "sid", "site", "fp", "jti"],
+                    "require": ["exp", "iat", "sid", "site", "fp", "jti", "own", "key"],
                 },
             )
         except jwt.PyJWTError as error:
@@ -178,6 +182,11 @@ class Sessions:
         seen = fingerprint(client, self._print_key, self._settings.fingerprint)
         if not hmac.compare_digest(seen.encode(), str(claims["fp"]).encode()):
             raise SessionInvalid("the fingerprint differs from the one the session was opened with")
+
+
+def _session(claims: Claims) -> Session:
+    said = {name: str(claims[name]) for name in ("sid", "site", "fp", "own", "key")}
+    return Session(said["sid"], said["site"], said["fp"], float(claims["end"]), said["own"], said["key"])
 
 
 class SessionStage:

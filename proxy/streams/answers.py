@@ -37,7 +37,7 @@ class Answers:
         self._announce = announce
         self._journal = journal
         self._answers: OrderedDict[str, Answer] = OrderedDict()
-        self._by_key: dict[tuple[str, str, str], str] = {}  # whose entries live and go with their answers
+        self._by_key: dict[tuple[str, str, str, str], str] = {}  # whose entries live and go with their answers
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._size = 0
         self._is_draining = False
@@ -79,7 +79,7 @@ class Answers:
         Raises NotFound, whoever else's it may be; UpstreamUnavailable when the other replicas' can't be looked at.
         """
         answer = self._answers.get(answer_id)
-        if answer is not None and answer.request.session.id == session.id and answer.request.site.name == session.site:
+        if answer is not None and _identity(answer.request.session) == _identity(session):
             return answer
         if self._journal is not None:
             try:
@@ -164,5 +164,9 @@ class Answers:
                 self._journal.forget(answer_id)
 
 
-def _key(request: Request) -> tuple[str, str, str]:
-    return request.site.name, request.session.id, request.idempotency_key or ""
+def _identity(session: Session) -> tuple[str, str, str]:
+    return session.site, session.id, session.owner
+
+
+def _key(request: Request) -> tuple[str, str, str, str]:
+    return *_identity(request.session), request.idempotency_key or ""

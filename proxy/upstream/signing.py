@@ -106,9 +106,13 @@ class _PreparedHmac(HMACAlgorithm):
         return None
 
 
-def owned_id(key: bytes, site: str, session: str) -> str:
-    """The session's name upstream: bound to the site, and not to be guessed by the client. 64 hex digits."""
-    return hmac.digest(key, f"{site}\0{session}".encode(), "sha256").hex()
+def owned_id(key: bytes, site: str, session: str, owner: str = "") -> str:
+    """The session's name upstream: bound to site and owner, and not to be guessed by the client. 64 hex digits.
+
+    Neither site nor session has a NUL in it, so no two of them are one.
+    """
+    identity = f"{site}\0{session}\0{owner}" if owner else f"{site}\0{session}"
+    return hmac.digest(key, identity.encode(), "sha256").hex()
 
 
 class Signer:
@@ -132,7 +136,7 @@ class Signer:
         return (self._settings.key_id, *self._settings.previous)
 
     def owned(self, request: Request) -> str:
-        return owned_id(self._session_key, request.site.name, request.session.id)
+        return owned_id(self._session_key, request.site.name, request.session.id, request.session.owner)
 
     def claims(self, token: str) -> dict[str, object]:
         """What somebody says who holds one of the shared keys. Raises SignatureInvalid.

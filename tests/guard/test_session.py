@@ -55,7 +55,7 @@ async def test_without_a_credential_a_session_is_asked_for() -> None:
 def _forged(**claims: Any) -> dict[str, Any]:
     return {
         "aud": "sidegate/access", "sid": "s", "site": "shop", "fp": "", "iat": 0, "exp": time.time() + 1e6, "end": 2e9,
-        "jti": "j", **claims,
+        "jti": "j", "own": "", "key": "", **claims,
     }  # fmt: skip
 
 
@@ -142,6 +142,18 @@ async def test_a_refresh_gives_the_same_session_new_tokens() -> None:
     assert second.session.id == first.session.id
     assert second.refresh_expires_in == first.refresh_expires_in - 1000
     await world.use(second.access_token)
+
+
+async def test_a_session_stays_its_owners_and_its_keys() -> None:
+    world = World()
+    first = world.sessions.open(client(), SHOP, "jwt:https://idp.example#ann", "jwt")
+    second = await world.sessions.refresh(client(), first.refresh_token)
+    for token, kind in (
+        (second.access_token, "bearer"), (second.cookie, "cookie"), (world.sessions.ticket(second.session), "ticket"),
+    ):  # fmt: skip
+        session = (await world.use(token, kind)).session
+        assert session is not None
+        assert (session.owner, session.key) == ("jwt:https://idp.example#ann", "jwt")
 
 
 async def test_a_refresh_token_used_twice_ends_the_sessions_refreshing() -> None:

@@ -156,13 +156,13 @@ def test_previous_keys_are_few_and_have_other_names(previous: dict[str, Secret])
         settings(previous=previous)
 
 
-def test_the_owned_id_depends_on_site_session_and_key_and_on_nothing_else() -> None:
+def test_the_owned_id_depends_on_site_session_owner_and_key_and_on_nothing_else() -> None:
     ids = {
-        owned_id(key, site, session)
+        owned_id(key, *names)
         for key in (b"one", b"two")
-        for site, session in (("a", "bc"), ("ab", "c"), ("a", "b"))
+        for names in (("a", "bc"), ("ab", "c"), ("a", "b"), ("a", "b", "c"), ("a", "b", "d"), ("a", "bc", "d"))
     }
-    assert len(ids) == 6
+    assert len(ids) == 12
     assert all(len(name) == 64 and int(name, 16) for name in ids)
     assert owned_id(b"one", "a", "b") == (
         "65f65d80265cf74467c8c0c3b1761faa360c0ad5e3879680d278359e9692a344"  # openssl dgst -sha256 -hmac one
@@ -172,3 +172,5 @@ def test_the_owned_id_depends_on_site_session_and_key_and_on_nothing_else() -> N
 def test_the_signer_owns_by_the_verified_session() -> None:
     who = request(site=Site("b", frozenset(), "u"), session=Session("other", "b", "", 0))
     assert signer().owned(who) == owned_id(SESSION_KEY, "b", "other")
+    owned = request(site=Site("b", frozenset(), "u"), session=Session("other", "b", "", 0, "key:bot"))
+    assert signer().owned(owned) == owned_id(SESSION_KEY, "b", "other", "key:bot")
