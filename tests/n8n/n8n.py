@@ -30,7 +30,7 @@ LANGCHAIN = "@n8n/n8n-nodes-langchain."
 NODE_TYPES = [
     *(
         BASE + name
-        for name in ("webhook", "respondToWebhook", "set", "if", "stopAndError", "crypto", "jwt", "stickyNote")
+        for name in ("webhook", "respondToWebhook", "set", "if", "stopAndError", "crypto", "jwt", "stickyNote", "wait")
     ),
     *(LANGCHAIN + name for name in ("agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator")),
 ]

@@ -14,6 +14,7 @@ from tests.n8n.n8n import BASE, LANGCHAIN, Json
 GUIDE = Path(__file__).resolve().parents[2] / "docs/n8n-integration/setup-guide.md"
 TEMPLATE = Path(__file__).resolve().parents[2] / "docs/n8n-integration/chat-workflow.json"
 SECRET = "kV8x2QmZr6wYtB0nLp4cHs9dJf3gEu7a"  # made for these tests
+SLOW_SECONDS = 150
 JWT = {"jwtAuth": {"id": "jwt", "name": "Sidegate"}}
 MODEL = {"openAiApi": {"id": "model", "name": "Scripted model"}}
 
@@ -115,6 +116,15 @@ def broken() -> Json:
 ECHO = "={{ JSON.stringify({ output: 'You said: ' + $json.body.chatInput }) }}"
 
 
+def slow() -> Json:
+    """Says nothing at all until it answers."""
+    wait = node(
+        "Wait", "wait", 1.1, {"resume": "timeInterval", "amount": SLOW_SECONDS, "unit": "seconds"}, webhookId="w"
+    )
+    echo = "={{ JSON.stringify({ output: 'You said: ' + $('Webhook').item.json.body.chatInput }) }}"
+    return workflow("slow", "responseNode", wait, respond("json", echo))
+
+
 def later() -> Json:
     """Signs what the guide says for sending later, word for word, and answers with the token."""
     claims = GUIDE.read_text().split("## Sending later\n")[1].split("```")[1]
@@ -132,6 +142,7 @@ def later() -> Json:
 def small() -> list[Json]:
     return [
         later(),
+        slow(),
         workflow("json", "responseNode", respond("json", ECHO)),
         workflow("text", "responseNode", respond("text", "={{ 'You said: ' + $json.body.chatInput }}")),
         workflow("last", "lastNode", answer(ECHO)),
