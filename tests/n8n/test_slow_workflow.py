@@ -67,7 +67,7 @@ async def by_polling(http: aiohttp.ClientSession) -> str:
 
 
 async def by_asking_again(http: aiohttp.ClientSession) -> str:
-    """JSON, for which nothing can be sent ahead: each minute nginx says 504, and the same key joins the answer again."""
+    """JSON, for which nothing can be sent ahead: each minute nginx says 504; the same key joins the answer again."""
     headers = {"Accept": "application/json", "Idempotency-Key": "this-very-question"}
     for _ in range(SLOW_SECONDS // 60):
         async with http.post("/v1/messages", json=QUESTION, headers=headers) as response:
