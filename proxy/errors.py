@@ -44,6 +44,7 @@ class Denied(ProxyError):
     """The guard said no. `stage` is filled in by the loop that runs the stages."""
 
     stage: str = ""
+    is_guess: ClassVar[bool] = False  # a credential that nobody was given: too many of them, and no more are looked at
 
 
 class OriginDenied(Denied):
@@ -64,11 +65,36 @@ class AuthRequired(Denied):
 class AuthFailed(Denied):
     code, status, close = "auth_failed", 401, 1008
     message = "These credentials are not accepted."
+    is_guess = True
+
+
+class CredentialEnded(AuthFailed):
+    """It is genuine, and not good now."""
+
+    is_guess = False
+
+
+class ForbiddenScope(Denied):
+    code, status = "forbidden_scope", 403
+    message = "This key may not do that."
 
 
 class SessionInvalid(Denied):
     code, status, close = "session_invalid", 401, 1008
     message = "Your session has ended. Please start again."
+
+
+class TokenForged(SessionInvalid):
+    """It isn't one of ours, or not its bearer's."""
+
+    is_guess = True
+
+
+class KeysUnavailable(Denied):
+    """The keys that a token is to be checked with are not known at the moment: nothing passes unchecked."""
+
+    code, status = "upstream_unavailable", 503
+    message = "Signing in is not possible right now. Please try again shortly."
 
 
 class RateLimited(Denied):

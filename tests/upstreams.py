@@ -69,12 +69,14 @@ class Webhook:
         self.script = script
         self.asked: list[Asked] = []
         self.port = 0
+        self.open: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/webhook/chat"
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open.add(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -89,6 +91,7 @@ class Webhook:
                 if not keep:
                     break
         writer.close()
+        self.open.discard(writer)
 
 
 def _header(line: str) -> tuple[str, str]:
@@ -136,3 +139,5 @@ async def webhook(script: Callable[[Asked], Script]) -> AsyncIterator[Webhook]:
         yield hook
     finally:
         server.close()
+        for writer in hook.open:
+            writer.close()
