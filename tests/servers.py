@@ -20,14 +20,22 @@ class RedisServer:
 
     kill() and start() again give an empty one at the same address; pause() makes it hang with its connections open.
     With `fake_clock` its time stands still until advance(): TIME and key expiry follow, its own timers don't.
+    With `sentinel_of` it is a Sentinel that watches the primary of this name and port, with two of its kind.
     """
 
-    def __init__(self, *, fake_clock: bool = False, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        fake_clock: bool = False,
+        options: tuple[str, ...] = (),
+        sentinel_of: tuple[str, int] | None = None,
+    ) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.directory = Path(tempfile.mkdtemp(prefix="sidegate-redis-"))
         self.socket = self.directory / "redis.sock"
         self._options = options
+        self._sentinel_of = sentinel_of
         self._process: subprocess.Popen[bytes] | None = None
         self._now = 1_800_000_000_000_000 if fake_clock else None  # microseconds
 
@@ -53,10 +61,8 @@ class RedisServer:
                 "DONT_FAKE_MONOTONIC": "1",  # its event loop's timers would stand still, too
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # the same from libfaketime 0.9.10 on
             }
-        place = ["--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self.socket)]
-        place += ["--dir", str(self.directory), "--logfile", str(self.directory / "log")]
         self._process = subprocess.Popen(
-            ["redis-server", *place, "--save", "", "--appendonly", "no", *self._options],
+            ["redis-server", *(self._arguments() if self._sentinel_of is None else self._sentinel(*self._sentinel_of))],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -69,6 +75,29 @@ class RedisServer:
                 self.kill()
                 raise RuntimeError(f"redis-server did not start: {log[-2000:]}")
             time.sleep(0.01)
+
+    def _arguments(self) -> list[str]:
+        place = ["--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self.socket)]
+        place += ["--dir", str(self.directory), "--logfile", str(self.directory / "log")]
+        return [*place, "--save", "", "--appendonly", "no", *self._options]
+
+    def _sentinel(self, name: str, port: int) -> list[str]:
+        lines = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self.directory}",
+            f"logfile {self.directory / 'log'}",
+            f"sentinel monitor {name} 127.0.0.1 {port} 2",
+            f"sentinel down-after-milliseconds {name} 500",
+            f"sentinel failover-timeout {name} 4000",
+        ]
+        file = self.directory / "sentinel.conf"  # it writes there what it learns
+        file.write_text("\n".join(lines) + "\n")
+        return [str(file), "--sentinel"]
+
+    def option(self, name: str) -> str:
+        """What it was started with."""
+        return self._options[self._options.index(name) + 1]
 
     def stop(self) -> None:
         """End it the regular way, also while it is paused or has ended before."""
@@ -90,8 +119,15 @@ class RedisServer:
         self._now += round(seconds * 1_000_000)
         self._write_clock()
 
+    def ask(self, *words: str) -> str:
+        """Send one command that is answered with a text, return that. Raises OSError while it can't answer."""
+        return self._send(words, whole=True).decode()
+
     def call(self, *words: str) -> bytes:
         """Send one command, return the first line of the answer. Raises OSError while it can't answer."""
+        return self._send(words, whole=False)
+
+    def _send(self, words: tuple[str, ...], *, whole: bool) -> bytes:
         with (
             socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection,
             connection.makefile("rwb") as file,
@@ -99,7 +135,8 @@ class RedisServer:
             parts = [word.encode() for word in words]
             file.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
             file.flush()
-            return file.readline().rstrip(b"\r\n")
+            line = file.readline().rstrip(b"\r\n")
+            return file.read(int(line[1:])) if whole else line
 
     def _answers(self) -> bool:
         try:

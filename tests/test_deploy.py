@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from proxy import settings
-from proxy.store import Tier
+from proxy.store import Hits, Tier
 from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
@@ -186,11 +186,12 @@ def redis(tmp_path: Path) -> Iterator[tuple[RedisServer, str]]:
 async def test_sidegate_may_do_in_redis_what_it_does(redis: tuple[RedisServer, str]) -> None:
     store = RedisStore(Link(parse_url(redis[1])))
     try:
-        hits = await store.hit([Tier("limit:shop:ip:192.0.2.1", 2, 60, burst=5)])
+        hits = await store.hit([Tier("shop/limit:ip-60s:192.0.2.1", 2, 60, burst=5)])
         assert [hit.remaining for hit in hits] == [1]
         assert await store.add("ticket:1", 30)
         assert await store.has("ticket:1")
-        assert await store.beat("replica") == 1
+        assert (await store.beat("replica"))[0] == 1
+        await store.restore([Hits("shop/limit", 60, [1.0], full_in=1.0)])
         await store.leave("replica")
     finally:
         await store.close()

@@ -73,7 +73,7 @@ class Limits:
         self.mode = mode
         prefix = "limit" if mode == "enforce" else "seen"
         self._limits = {
-            site: [(rule, f"{prefix}:{site}:{rule.label}:") for rule in rules if rule.mode == mode]
+            site: [(rule, f"{site}/{prefix}:{rule.label}:") for rule in rules if rule.mode == mode]
             for site, rules in limits.items()
         }
         self._store = store
@@ -103,7 +103,7 @@ class Openings:
         if client.route not in OPENINGS or not self._rules:
             return client
         ip = ip_key(client.ip)
-        tiers = [_tier(f"open:{rule.label}:{ip}", rule) for rule in self._rules]
+        tiers = [_tier(f"{ip}/open:{rule.label}", rule) for rule in self._rules]
         _judge(self._rules, await self._store.hit(tiers))
         return client
 

@@ -1,6 +1,7 @@
 """State shared by replicas. Operations are whole decisions, so that a backend can take each atomically.
 
-Every backend passes tests/store/test_contract.py. Times are seconds; keys are plain ASCII without spaces.
+Every backend passes tests/store/test_contract.py. Times are seconds; keys are plain ASCII without spaces. Keys that are
+judged together are the same up to the first slash, so that a cluster keeps them on one server.
 """
 
 from __future__ import annotations
@@ -34,6 +35,16 @@ class Hit:
     remaining: int
     reset: float
     retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What one replica counted in one tier: how many seconds ago each was, and in how many its bucket is full again."""
+
+    key: str
+    window: float
+    ages: Sequence[float]
+    full_in: float = 0.0
 
 
 class StoreDown(Exception):

@@ -1,9 +1,10 @@
 """Never unlimited, never locked: while the shared store is down, this replica counts its share of each limit locally.
 
-What it stops: a dead or hanging store makes no client wait for more than 300 ms, and opens no limit.
-What it doesn't: a local count starts at nought, so in the windows around an outage a client can get its share on top of
-what was counted before; limits smaller than the number of replicas become one for each; and a replica that has not
-reached the store since it started knows of no other and gives the whole limit.
+What it stops: a dead or hanging store makes no client wait for more than 300 ms, and opens no limit. Each replica
+remembers what it let pass itself: its share isn't on top of that, and the store is told of it when it is back.
+What it doesn't: who used a limit up through one replica can get the other replicas' shares on top; limits smaller than
+the number of replicas become one for each; and a replica that has not reached the store since it started knows of no
+other and gives the whole limit.
 """
 
 from __future__ import annotations
@@ -13,19 +14,29 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Protocol
 from uuid import uuid4
 
-from proxy.store import Circuits, Hit, Journals, Posts, Store, StoreDown, Tier
+from proxy.store import Circuits, Hit, Hits, Journals, Posts, Store, StoreDown, Tier
+from proxy.store.memory import MemoryStore
 
 _log = logging.getLogger(__name__)
+
+MAX_TOLD = 20_000  # keys that the store is told of after an outage, those used last first
+TOLD_AT_ONCE = 200
+ROUNDS = 3
 
 
 class SharedStore(Store, Protocol):
     """A store of several replicas. Every operation raises StoreDown within 300 ms when it can't decide."""
 
-    async def beat(self, replica: str) -> int:
-        """Say that this replica is alive; return how many are."""
+    async def beat(self, replica: str) -> tuple[int, str]:
+        """Say that this replica is alive; return how many are, and a name for all that the store remembers."""
+        ...
+
+    async def restore(self, hits: Sequence[Hits]) -> None:
+        """Count what was counted elsewhere."""
         ...
 
     async def leave(self, replica: str) -> None: ...
@@ -41,7 +52,7 @@ class FailoverStore:
     def __init__(
         self,
         shared: SharedStore,
-        local: Store,
+        local: MemoryStore,
         *,
         circuits: Circuits | None = None,
         journals: Journals | None = None,
@@ -58,15 +69,21 @@ class FailoverStore:
         self._clock = clock
         self._replica = uuid4().hex
         self._replicas = 1
+        self._memory = ""  # the name of what the store remembers
         self._down: tuple[float, str] | None = None  # since when, and why
+        self._down_since = 0.0  # the same by the local store's clock
         self._watch: asyncio.Task[None] | None = None
 
     async def hit(self, tiers: Sequence[Tier]) -> list[Hit]:
         if self._down is None:
             try:
-                return await self._shared.hit(tiers)
+                hits = await self._shared.hit(tiers)
             except StoreDown as down:
                 self._fail(down)
+            else:
+                if not any(hit.retry_after for hit in hits):
+                    self._local.note(tiers)
+                return hits
         return await self._local.hit([self._share(tier) for tier in tiers])
 
     async def add(self, key: str, ttl: float) -> bool:
@@ -141,18 +158,33 @@ class FailoverStore:
 
     async def _look(self) -> None:
         try:
-            self._replicas = max(1, await self._shared.beat(self._replica))
+            replicas, memory = await self._shared.beat(self._replica)
+            if self._down is not None:
+                await self._tell(0.0 if memory != self._memory else self._down_since)
         except StoreDown as down:
             self._fail(down)
             return
+        self._replicas, self._memory = max(1, replicas), memory
         if self._down is not None:
             since, _ = self._down
             self._down = None
             _log.info("redis is back after %.1f s", self._clock() - since)
 
+    async def _tell(self, since: float) -> None:
+        """Tell the store what was counted here since then, while that goes on."""
+        for _ in range(ROUNDS):
+            now = self._local.now()
+            hits = list(islice(self._local.counted(since), MAX_TOLD))
+            if not hits:
+                return
+            for start in range(0, len(hits), TOLD_AT_ONCE):
+                await self._shared.restore(hits[start : start + TOLD_AT_ONCE])
+            since = now
+
     def _fail(self, down: StoreDown) -> None:
         if self._down is None:
             self._down = self._clock(), str(down)
+            self._down_since = self._local.now()
             _log.warning("redis is not reachable (%s); counting locally with 1/%d of each limit", down, self._replicas)
 
     def _share(self, tier: Tier) -> Tier:

@@ -10,10 +10,10 @@ import time
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 
-from proxy.store import Hit, Tier
+from proxy.store import Hit, Hits, Tier
 
 MICRO = 1_000_000  # times are whole microseconds inside, so that adding and comparing them is exact
 SWEEP = 2  # expired logs dropped per counted tier: more than the one it can add
@@ -60,6 +60,28 @@ class MemoryStore:
             logs = [self._count(*tier, now) for tier in zip(tiers, windows, logs, strict=True)]
             self._tidy(windows, now)  # last, so that no log is dropped between being judged and being counted in
         return [_state(*tier, now) for tier in zip(tiers, windows, logs, waits, strict=True)]
+
+    def note(self, tiers: Sequence[Tier]) -> None:
+        """Count a hit that was let pass elsewhere."""
+        now = self._now()
+        windows = [round(tier.window * MICRO) for tier in tiers]
+        for tier, window in zip(tiers, windows, strict=True):
+            self._count(tier, window, self._live(tier.key, window, now), now)
+        self._tidy(windows, now)
+
+    def now(self) -> float:
+        """Seconds by this store's clock."""
+        return self._clock()
+
+    def counted(self, since: float) -> Iterator[Hits]:
+        """What was counted from then on, by now(), as far as it still counts."""
+        now, start = self._now(), round(since * MICRO)
+        for window, group in self._groups.items():
+            for key, log in reversed(group.items()):  # those that were counted in last come first
+                if _last_of(log) < max(start, now - window + 1):
+                    break
+                ages = [(now - time) / MICRO for time in log.times if time >= start and time > now - window]
+                yield Hits(key, window / MICRO, ages, max(0, log.full_at - now) / MICRO)
 
     async def add(self, key: str, ttl: float) -> bool:
         """Remember the key for `ttl` seconds. True only for the one caller who was first.
@@ -136,8 +158,11 @@ class MemoryStore:
 
 def _last(group: OrderedDict[str, _Log]) -> int:
     """The last hit of the log that was counted in longest ago."""
-    times = next(iter(group.values())).times
-    return times[-1] if times else 0
+    return _last_of(next(iter(group.values())))
+
+
+def _last_of(log: _Log) -> int:
+    return log.times[-1] if log.times else 0
 
 
 def _interval(tier: Tier, window: int) -> int:

@@ -150,13 +150,8 @@ def _hide(url: object) -> object:
 
 
 def _usable(url: Secret) -> Secret:
-    kind = parse_url(url.reveal()).kind
-    if kind in {"sentinel", "cluster"}:
-        raise ValueError(_LATER)
+    parse_url(url.reveal())
     return url
-
-
-_LATER = "Sentinel and Cluster are not available in this version; write redis://host:6379/0"
 
 
 class StoreSettings(Section):
@@ -174,8 +169,6 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     parsed = parse_url(url)
     if parsed.kind == "memory":
         return MemoryStore()
-    if parsed.kind in {"sentinel", "cluster"}:
-        raise ValueError(_LATER)
     # redis-py takes 6 MB, which memory: has no use for.
     from proxy.store.redis.circuits import RedisCircuits
     from proxy.store.redis.counts import RedisStore

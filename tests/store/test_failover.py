@@ -13,7 +13,7 @@ from statistics import median
 
 import pytest
 
-from proxy.store import Hit, Store, StoreDown, Tier
+from proxy.store import Hit, Hits, Store, StoreDown, Tier
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
 from proxy.store.redis.counts import RedisStore
@@ -174,7 +174,7 @@ async def test_a_store_that_starts_without_redis_finds_it_later(server: RedisSer
 async def test_locally_each_replica_counts_its_share(server: RedisServer) -> None:
     async with opened(server.url) as one, opened(server.url) as two, opened(server.url) as three:
         stores = (one, two, three)
-        await until(lambda: server.call("ZCARD", "sidegate:replicas") == b":3")
+        await until(lambda: server.call("ZCARD", "sidegate:{replicas}") == b":3")
         for store in stores:
             await store._look()  # has now heard of the others
             assert store.replicas == 3
@@ -195,6 +195,31 @@ async def test_a_limit_below_the_number_of_replicas_is_not_locked(server: RedisS
             assert await passed(store, Tier("a", 1, 3600), 5) == 1
             assert await passed(store, Tier("b", 9, 3600, burst=1), 5) == 1
             assert await passed(store, Tier("c", 9, 3600), 9) >= 4
+
+
+async def test_what_a_replica_let_pass_before_an_outage_is_a_part_of_its_share(server: RedisServer) -> None:
+    async with opened(server.url) as one, opened(server.url) as two:
+        await one._look()
+        assert await passed(one, TIER, 10) == 10
+        server.kill()
+        # The limit, and the other replica's share on top.
+        assert [await passed(store, TIER, 20) for store in (one, two)] == [0, 5]
+
+
+@pytest.mark.parametrize("outage", ["kill", "pause"])
+async def test_after_an_outage_the_store_knows_of_all_that_passed(server: RedisServer, outage: str) -> None:
+    async with opened(server.url) as one, opened(server.url) as two:
+        await one._look()
+        await two._look()
+        assert await passed(one, TIER, 3) == 3
+        server.kill() if outage == "kill" else server.pause()
+        assert [await passed(store, TIER, 20) for store in (one, two)] == [2, 5]
+        server.start() if outage == "kill" else server.resume()
+        await until(lambda: one.degraded() is None and two.degraded() is None)
+        assert [await passed(store, TIER, 5) for store in (one, two)] == [0, 0]
+        kept = int(server.call("LLEN", "sidegate:{a}:hits")[1:])
+        # Each once; but the first of each replica had been sent to the server that hung, which took it up again.
+        assert kept == (10 if outage == "kill" else 12)
 
 
 async def test_a_replica_that_ends_leaves_its_share_to_the_others(server: RedisServer) -> None:
@@ -274,10 +299,12 @@ class Scripted:
     async def has(self, key: str) -> bool:
         return False
 
-    async def beat(self, replica: str) -> int:
+    async def beat(self, replica: str) -> tuple[int, str]:
         if self.fault:
             raise self.fault
-        return 0
+        return 0, "memory"
+
+    async def restore(self, hits: Sequence[Hits]) -> None: ...
 
     async def leave(self, replica: str) -> None: ...
 

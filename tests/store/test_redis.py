@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from proxy.store import StoreDown, Tier
+from proxy.store import Hits, StoreDown, Tier
 from proxy.store.redis.counts import MAX_BATCH, RedisStore
 from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
@@ -44,10 +44,12 @@ async def test_every_key_has_the_prefix_and_an_end(store: RedisStore, still_redi
     await store.hit(TIERS)
     await store.add("c", 60)
     await store.beat("r1")
-    keys = ["sidegate:{a}:hits", "sidegate:{b}:hits", "sidegate:{b}:bucket", "sidegate:{c}:once", "sidegate:replicas"]
+    keys = ["sidegate:{a}:hits", "sidegate:{b}:hits", "sidegate:{b}:bucket", "sidegate:{c}:once", "sidegate:{replicas}"]
     for key in keys:
         assert int(still_redis.call("TTL", key)[1:]) > 0, key
-    assert still_redis.call("DBSIZE") == b":%d" % len(keys)
+    memory = "sidegate:{replicas}:memory"
+    assert int(still_redis.call("TTL", memory)[1:]) == 86_400
+    assert still_redis.call("DBSIZE") == b":%d" % (len(keys) + 1)
     still_redis.advance(62)
     await store.hit([Tier("other", 1, 1)])
     still_redis.advance(3)
@@ -88,23 +90,56 @@ async def test_a_bucket_from_the_future_is_a_full_one(store: RedisStore, still_r
 async def test_replicas_are_counted_until_they_leave_or_fall_silent(
     store: RedisStore, still_redis: RedisServer
 ) -> None:
-    assert await store.beat("r1") == 1
+    assert (await store.beat("r1"))[0] == 1
     still_redis.advance(4)
-    assert await store.beat("r2") == 2
-    assert await store.beat("r3") == 3
+    assert (await store.beat("r2"))[0] == 2
+    assert (await store.beat("r3"))[0] == 3
     await store.leave("r3")
-    assert await store.beat("r2") == 2
+    assert (await store.beat("r2"))[0] == 2
     still_redis.advance(6)  # r1 has said nothing for 10 s
-    assert await store.beat("r2") == 1
+    assert (await store.beat("r2"))[0] == 1
     still_redis.advance(-60)
-    assert await store.beat("r1") == 1
+    assert (await store.beat("r1"))[0] == 1
     still_redis.advance(60)
+
+
+async def test_what_is_remembered_has_another_name_once_it_was_lost(
+    store: RedisStore, still_redis: RedisServer
+) -> None:
+    _, first = await store.beat("r1")
+    assert (await store.beat("r2"))[1] == first
+    still_redis.call("FLUSHALL")
+    assert (await store.beat("r1"))[1] != first
 
 
 async def test_what_redis_refuses_is_store_down(store: RedisStore, still_redis: RedisServer) -> None:
     still_redis.call("SET", "sidegate:{a}:hits", "not a list")
     with pytest.raises(StoreDown, match="ResponseError"):
         await store.hit(TIERS)
+    with pytest.raises(StoreDown, match="ResponseError"):
+        await store.restore([Hits("a", 60, [1.0])])
+
+
+async def test_restored_hits_count_as_those_before_and_behind_them(store: RedisStore, still_redis: RedisServer) -> None:
+    tier = Tier("a", 4, 60)
+    await store.hit([tier])
+    still_redis.advance(20)
+    await store.hit([tier])
+    await store.restore([Hits("a", 60, [70.0, 30.0, 10.0])])  # the first of them is out of its window
+    (refused,) = await store.hit([tier])
+    assert (refused.remaining, refused.retry_after) == (0, 30)  # the one of 30 s ago is the oldest
+    still_redis.advance(31)
+    assert [(await store.hit([tier]))[0].retry_after for _ in range(2)] == [0, 9]
+
+
+async def test_a_restored_bucket_is_as_empty_as_it_was_there(store: RedisStore, still_redis: RedisServer) -> None:
+    tier = Tier("a", 60, 60, burst=3)
+    await store.hit([tier])
+    await store.restore([Hits("a", 60, [0.0] * 2, full_in=3.0)])
+    assert (await store.hit([tier]))[0].retry_after == 1
+    await store.restore([Hits("a", 60, [], full_in=1.0)])  # never fuller than it is
+    assert (await store.hit([tier]))[0].retry_after == 1
+    still_redis.advance(120)
 
 
 async def test_a_unix_socket_serves_as_well(still_redis: RedisServer) -> None:
@@ -268,4 +303,4 @@ async def test_rediss_talks_to_a_server_it_can_verify_and_to_no_other(
                 await store.beat("r1")
         monkeypatch.setenv("SSL_CERT_FILE", str(cert))
         async with opened(f"rediss://127.0.0.1:{port}/0") as store:
-            assert await store.beat("r1") == 1
+            assert (await store.beat("r1"))[0] == 1

@@ -137,8 +137,8 @@ def test_without_a_setting_the_store_is_memory() -> None:
     ("url", "advice"),
     [
         ("redis://:s3cret@cache:port", "a port between"),
-        ("redis+sentinel://:s3cret@h1/mymaster", "not available in this version; write redis://"),
-        ("redis+cluster://:s3cret@h1", "not available in this version; write redis://"),
+        ("redis+sentinel://:s3cret@h1", "name the primary"),
+        ("redis+cluster://:s3cret@h1/3", "leave out the database"),
         (6379, "Secret"),
     ],
 )
@@ -150,10 +150,5 @@ def test_a_wrong_setting_is_refused_with_advice_and_without_the_password(url: ob
 
 def test_an_address_opens_its_store() -> None:
     assert isinstance(open_store("memory:"), MemoryStore)
-    assert isinstance(open_store("redis://127.0.0.1:1/0"), FailoverStore)
-
-
-@pytest.mark.parametrize("url", ["redis+sentinel://h1/mymaster", "redis+cluster://h1"])
-def test_what_is_not_available_does_not_open(url: str) -> None:
-    with pytest.raises(ValueError, match="not available in this version"):
-        open_store(url)
+    for url in ("redis://127.0.0.1:1/0", "redis+sentinel://127.0.0.1:1/main", "redis+cluster://127.0.0.1:1"):
+        assert isinstance(open_store(url), FailoverStore)

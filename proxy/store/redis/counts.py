@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
-from proxy.store import Hit, StoreDown, Tier
+from proxy.store import Hit, Hits, StoreDown, Tier
 from proxy.store.redis.link import MICRO, Link, key, milliseconds
 
 SILENCE = 10  # seconds after which a replica that says nothing is no longer counted
-REPLICAS = "sidegate:replicas"
+REPLICAS = ["sidegate:{replicas}", "sidegate:{replicas}:memory"]
 MAX_BATCH = 100  # hits in one round trip: about a millisecond of Redis
 MAX_WAITING = 10_000
+RESTORE_DEADLINE = 2.0  # nobody waits for it
 
 
 class RedisStore:
@@ -28,6 +29,7 @@ class RedisStore:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._hit = link.script("hit")
+        self._restore = link.script("restore")
         self._beat = link.script("beat")
         self._waiting: deque[_Call] = deque()
         self._has_waiting = asyncio.Event()
@@ -47,6 +49,17 @@ class RedisStore:
         numbers = list(map(int, answer.split()))
         return [Hit(numbers[i], numbers[i + 1] / MICRO, numbers[i + 2] / MICRO) for i in range(0, len(numbers), 3)]
 
+    async def restore(self, hits: Sequence[Hits]) -> None:
+        """Count what was counted elsewhere, without judging it."""
+        calls: list[tuple[list[str], list[str | int | bytes]]] = []
+        for one in hits:
+            keys = [key(one.key, "hits"), *([key(one.key, "bucket")] if one.full_in > 0 else [])]
+            ages = " ".join(str(round(age * MICRO)) for age in one.ages)
+            calls.append((keys, [round(one.window * MICRO), round(one.full_in * MICRO), ages]))
+        for answer in await self._link.ask(partial(self._link.evaluate, self._restore, calls), RESTORE_DEADLINE):
+            if isinstance(answer, Exception):
+                raise StoreDown(type(answer).__name__)
+
     async def add(self, name: str, ttl: float) -> bool:
         """Remember the key for `ttl` seconds. True only for the one caller who was first."""
         once, mark, life = key(name, "once"), uuid4().hex, milliseconds(ttl)
@@ -62,14 +75,15 @@ class RedisStore:
     async def has(self, name: str) -> bool:
         return bool(await self._link.ask(lambda: self._link.redis.exists(key(name, "once"))))
 
-    async def beat(self, replica: str) -> int:
-        """Say that this replica is alive; return how many are."""
-        alive: int = await self._link.ask(lambda: self._beat([REPLICAS], [replica, SILENCE]))
-        return alive
+    async def beat(self, replica: str) -> tuple[int, str]:
+        """Say that this replica is alive; return how many are, and a name for all that Redis remembers at present."""
+        await self._link.look()
+        alive, memory = await self._link.ask(lambda: self._beat(REPLICAS, [replica, SILENCE, uuid4().hex]))
+        return int(alive), memory.decode()
 
     async def leave(self, replica: str) -> None:
         """Say that this replica ends."""
-        await self._link.ask(lambda: self._link.redis.zrem(REPLICAS, replica))
+        await self._link.ask(lambda: self._link.redis.zrem(REPLICAS[0], replica))
 
     def degraded(self) -> str | None:
         return None

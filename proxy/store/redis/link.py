@@ -1,18 +1,22 @@
-"""One connection pool to Redis or Valkey, with deadlines: how every operation asks, and what its keys look like."""
+"""The way to Redis or Valkey (one server, the primary that Sentinel names, or a Cluster), with deadlines: how every
+operation asks, and what its keys look like."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from math import ceil
 from typing import Any, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from proxy.store import StoreDown
 from proxy.store.patience import patience
@@ -20,7 +24,8 @@ from proxy.store.url import StoreUrl
 
 MICRO = 1_000_000
 # OSError includes TimeoutError. RuntimeError is uvloop's for a connection that closes while it is written to.
-BROKEN = (RedisError, OSError, RuntimeError)
+BROKEN = (RedisError, RedisClusterException, OSError, RuntimeError)
+SPARE = 10  # connections for those who listen; they ask nothing
 T = TypeVar("T")
 Calls = Sequence[tuple[Sequence[str], Sequence[str | int | bytes]]]  # keys and arguments of one script's calls
 
@@ -31,21 +36,8 @@ class Link:
 
     def __init__(self, url: StoreUrl, *, deadline: float = 0.2, max_connections: int = 50) -> None:
         self.deadline = deadline
-        # redis-py's defaults retry for seconds, and raise when all connections are in use instead of waiting for one.
-        self.redis = Redis.from_pool(
-            BlockingConnectionPool(
-                max_connections=max_connections,
-                timeout=deadline,
-                retry=Retry(NoBackoff(), 0),
-                # ask() has the one timeout. This one would be a task more for every command, a sixth of its cost.
-                socket_timeout=None,
-                socket_connect_timeout=deadline,
-                # Anything else is one more round trip for every new connection.
-                protocol=2,
-                driver_info=None,
-                **_address(url),
-            )
-        )
+        self.redis = _client(url, deadline, max_connections + SPARE)
+        self._room = asyncio.Semaphore(max_connections)  # redis-py's own pools raise where there is none
 
     def script(self, name: str) -> AsyncScript:
         """One of lua/. Script objects load themselves again into a Redis that was restarted."""
@@ -56,7 +48,7 @@ class Link:
     async def ask(self, call: Callable[[], Awaitable[T]], deadline: float | None = None) -> T:
         """What the call returns. Raises StoreDown."""
         try:
-            async with patience(self.deadline if deadline is None else deadline):
+            async with patience(self.deadline if deadline is None else deadline), self._room:
                 try:
                     return await call()
                 except RedisConnectionError:
@@ -76,27 +68,63 @@ class Link:
 
     async def _pipeline(self, script: AsyncScript, calls: Calls) -> list[bytes | Exception]:
         pipeline = self.redis.pipeline(transaction=False)
-        for keys, args in calls:
-            pipeline.evalsha(script.sha, len(keys), *keys, *args)
+        for keys, args in calls:  # not by its method, which redis-py closes off for a cluster
+            pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
         answers: list[bytes | Exception] = await pipeline.execute(raise_on_error=False)
         return answers
 
+    async def look(self) -> None:
+        """Every server that decides something answers: in a cluster, any primary may be the next to be asked."""
+        cluster = self.redis
+        if not isinstance(cluster, RedisCluster):
+            return
+        try:
+            await self.ask(lambda: cluster.ping(target_nodes=RedisCluster.PRIMARIES))
+        except StoreDown:
+            await cluster.aclose()  # whoever asks next learns anew which they are
+            raise
+
     async def close(self) -> None:
+        if isinstance(self.redis, Redis) and isinstance(pool := self.redis.connection_pool, SentinelConnectionPool):
+            for sentinel in pool.sentinel_manager.sentinels:
+                await sentinel.aclose()
         await self.redis.aclose()
 
 
-def _address(url: StoreUrl) -> dict[str, Any]:  # Any: the pool takes what its connections take, untyped
-    """How redis-py is told where Redis is."""
-    login = {"username": url.username, "password": url.password.reveal() if url.password else None, "db": url.db}
+def _client(url: StoreUrl, deadline: float, max_connections: int) -> Redis | RedisCluster:
+    """redis-py's client for this address. Its defaults retry for seconds."""
+    once: dict[str, Any] = {  # Any: connections take keywords of any type
+        "retry": Retry(NoBackoff(), 0),
+        # ask() has the one timeout. This one would be a task more for every command, a sixth of its cost.
+        "socket_timeout": None,
+        "socket_connect_timeout": deadline,
+        # Anything else is one more round trip for every new connection.
+        "protocol": 2,
+        "driver_info": None,
+        "username": url.username,
+        "password": url.password.reveal() if url.password else None,
+    }
+    if url.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in url.hosts]
+        return RedisCluster(startup_nodes=nodes, max_connections=max_connections, **once)
+    once |= {"db": url.db, "max_connections": max_connections}
+    if url.kind == "sentinel":
+        # Three that hang, one after the other, still leave time for the fourth.
+        brief = {"socket_timeout": deadline / 4, "socket_connect_timeout": deadline / 4}
+        brief |= {"retry": once["retry"], "protocol": 2}
+        sentinel = Sentinel(list(url.hosts), sentinel_kwargs=brief)  # type: ignore[no-untyped-call]  # redis-py's
+        return Redis.from_pool(SentinelConnectionPool(url.master, sentinel, **once))  # type: ignore[no-untyped-call]
     if url.kind == "unix":
-        return login | {"connection_class": UnixDomainSocketConnection, "path": url.path}
+        return Redis.from_pool(ConnectionPool(UnixDomainSocketConnection, path=url.path, **once))
     ((host, port),) = url.hosts
-    return login | {"connection_class": SSLConnection if url.tls else Connection, "host": host, "port": port}
+    return Redis.from_pool(ConnectionPool(SSLConnection if url.tls else Connection, host=host, port=port, **once))
 
 
 def key(name: str, kind: str) -> str:
-    """The braces are Redis Cluster's hash tag: what belongs to one key lies in one slot."""
-    return f"sidegate:{{{name}}}:{kind}"
+    """The braces are Redis Cluster's hash tag: what belongs to one key lies in one slot, and so do all keys whose names
+    are the same up to the first slash."""
+    group, slash, rest = name.partition("/")
+    return f"sidegate:{{{group}}}{slash}{rest}:{kind}"
 
 
 def milliseconds(seconds: float) -> int:

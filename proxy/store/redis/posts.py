@@ -18,6 +18,7 @@ class RedisPosts:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._post = link.script("post")
+        self._posts = link.script("posts")
 
     async def post(self, box: str, kind: str, data: bytes, ttl: float) -> int:
         keys = [_box(kind, box), f"{POSTS}:all:{kind}", f"{POSTS}:last"]
@@ -25,20 +26,16 @@ class RedisPosts:
         return int(await self._link.ask(lambda: self._post(keys, args)))
 
     async def posts(self, box: str, after: int, ttl: float) -> list[Post]:
-        async def read() -> list[Any]:  # Any: as redis-py parses it
-            pipeline = self._link.redis.pipeline(transaction=False)
-            pipeline.time()
-            for kind in MAX_IN_BOX:
-                pipeline.xrange(_box(kind, box), f"{after + 1}-0" if after >= 0 else "-")
-            return await pipeline.execute()
-
-        (now, micro), *lists = await self._link.ask(read)
+        keys = [_box(kind, box) for kind in MAX_IN_BOX]
+        start = f"{after + 1}-0" if after >= 0 else "-"
+        # As one script, since a cluster's TIME may be another server's.
+        now, *lists = await self._link.ask(lambda: self._posts(keys, [start]))
         found = [
-            Post(_number(entry), kind, fields[b"d"])
+            Post(_number(entry), kind, data)
             for kind, entries in zip(MAX_IN_BOX, lists, strict=True)
-            for entry, fields in entries
+            for entry, (_, data) in entries
         ]
-        since = now * MICRO + micro - round(ttl * MICRO)
+        since = int(now) - round(ttl * MICRO)
         return sorted((post for post in found if post.number > since), key=lambda post: post.number)
 
     async def boxes(self, after: int | None) -> tuple[int, set[str]]:

@@ -1,0 +1,146 @@
+"""Redis behind Sentinel and as a Cluster: every kind of operation, and a server that dies while messages come in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from proxy.store import Batch, Tier
+from proxy.store.failover import FailoverStore
+from proxy.store.redis.counts import RedisStore
+from proxy.store.redis.link import Link, key
+from proxy.store.url import open_store, parse_url
+from tests.servers import RedisServer
+from tests.topologies import Topology, cluster, sentinel
+
+
+@pytest.fixture(scope="module", params=["sentinel", "cluster"])
+def topology(request: pytest.FixtureRequest) -> Iterator[Topology]:
+    with sentinel() if request.param == "sentinel" else cluster() as running:
+        yield running
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[FailoverStore]:
+    store = open_store(url)
+    assert isinstance(store, FailoverStore)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def test_every_operation_is_possible(topology: Topology) -> None:
+    async with opened(topology.url) as store, opened(topology.url) as other:
+        tiers = [Tier(f"shop/t{at}", 3, 60, burst=2) for at in range(9)]
+        passed = [hits[0].retry_after == 0 for hits in [await each.hit(tiers) for each in (store, other, store)]]
+        assert passed == [True, True, False]
+        assert [await each.add("ticket", 60) for each in (store, other)] == [True, False]
+        assert await other.has("ticket")
+        assert store.circuits
+        assert other.circuits
+        opening = await store.circuits.trip("support", 60)
+        assert (await other.circuits.state("support")).generation == opening.generation
+        assert store.posts
+        assert other.posts
+        number = await store.posts.post("box", "push", b"hello", 60)
+        assert [post.data for post in await other.posts.posts("box", -1, 60)] == [b"hello"]
+        assert (await other.posts.boxes(number - 1))[1] == {"box"}
+        assert store.journals
+        assert other.journals
+        batches = [Batch(f"answer{at}", 0, b"begin", 60) for at in range(20)]  # in several slots of a cluster
+        assert [kept.length for kept in await store.journals.keep(batches)] == [1] * 20
+        look = await other.journals.look("answer7", 0, listens=True)
+        assert look is not None
+        assert look.batches == [b"begin"]
+        assert (store.degraded(), other.degraded()) == (None, None)
+
+
+async def test_a_thousand_at_once_are_counted_one_by_one(topology: Topology) -> None:
+    async with opened(topology.url) as store, opened(topology.url) as other:
+        tiers = [Tier("flood/ip", 100, 600), Tier("flood/site", 60, 600)]
+        hits = await asyncio.gather(*[(store, other)[at % 2].hit(tiers) for at in range(1000)])
+        assert sum(each[0].retry_after == 0 and each[1].retry_after == 0 for each in hits) == 60
+        assert (store.degraded(), other.degraded()) == (None, None)
+
+
+async def test_changes_of_circuits_are_heard(topology: Topology) -> None:
+    async with opened(topology.url) as store, opened(topology.url) as other, asyncio.timeout(10):
+        assert store.circuits
+        assert other.circuits
+        changes = other.circuits.changes()
+        assert await anext(changes) is None
+        await store.circuits.trip("model", 60)
+        change = await anext(changes)
+        assert change is not None
+        assert change[0] == "model"
+        await changes.aclose()
+
+
+def test_keys_of_one_message_lie_in_one_slot_and_sites_in_several() -> None:
+    assert key("shop/limit:ip-60s:192.0.2.1", "hits") == "sidegate:{shop}/limit:ip-60s:192.0.2.1:hits"
+    assert key("ticket:1", "once") == "sidegate:{ticket:1}:once"
+
+
+async def test_a_script_that_one_server_forgot_is_taught_again(topology: Topology) -> None:
+    store = RedisStore(Link(parse_url(topology.url), deadline=30))
+    await store.hit([Tier("forgot/a", 9, 60)])
+    for server in topology.servers:
+        server.call("SCRIPT", "FLUSH")
+    assert [hit.remaining for hit in await store.hit([Tier("forgot/a", 9, 60)])] == [7]
+    await store.close()
+
+
+LIMIT = 200
+
+
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+async def test_a_primary_that_dies_under_load_opens_no_limit_and_locks_nobody_out(kind: str) -> None:
+    """Two replicas of Sidegate; what passes before, during and after stays within the limit and one replica's share."""
+    with sentinel() if kind == "sentinel" else cluster() as topology:
+        async with opened(topology.url) as one, opened(topology.url) as two:
+            for store in (one, two):
+                await store._look()
+            assert (one.replicas, two.replicas) == (2, 2)
+            passed, slow = 0, 0
+            tier = Tier("outage/site", LIMIT, 3600)
+
+            async def hit(store: FailoverStore) -> None:
+                nonlocal passed, slow
+                start = time.perf_counter()
+                (count,) = await store.hit([tier])
+                passed += count.retry_after == 0
+                slow += time.perf_counter() - start > 1
+
+            for _ in range(LIMIT // 4):
+                await hit(one)
+            primary = owner(topology, "sidegate:{outage}/site:hits")
+            primary.kill()
+            await hit(one)
+            assert one.degraded()
+            during = passed
+            async with asyncio.timeout(30):
+                while one.degraded() or two.degraded():
+                    await asyncio.gather(hit(one), hit(two))
+                    await asyncio.sleep(0.01)
+            assert passed > during  # nobody was locked out
+            for _ in range(LIMIT):
+                await asyncio.gather(hit(one), hit(two))
+            assert LIMIT <= passed <= LIMIT + LIMIT // 2
+            assert slow == 0
+            assert (one.degraded(), two.degraded()) == (None, None)
+
+
+def owner(topology: Topology, name: str) -> RedisServer:
+    """The primary that holds it."""
+    return next(
+        server
+        for server in topology.servers
+        if "role:master" in server.ask("INFO", "replication") and server.call("LLEN", name).startswith(b":")
+        and server.call("LLEN", name) != b":0"
+    )  # fmt: skip
