@@ -135,7 +135,7 @@ def _answers(settings: Settings, resources: Resources) -> Answers:
         address = Address(request.site.name, resources.signer.owned(request))
         resources.channels.announce(address, request.answer_id, streams[request.site.name].journal_ttl)
 
-    return Answers(streams, announce, resources.journal)
+    return Answers(streams, resources.claims, announce, resources.journal)
 
 
 def _outlet(settings: Settings, site: str) -> Outlet:

@@ -15,6 +15,7 @@ from proxy.settings import Settings
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
 from proxy.store.url import open_store
+from proxy.streams.claims import Claims
 from proxy.streams.journal import Journal
 from proxy.streams.push import MemoryChannels
 from proxy.streams.seal import Sealer
@@ -41,6 +42,7 @@ class Resources:
     lines: dict[str, Line]
     channels: MemoryChannels | SharedChannels
     journal: Journal | None
+    claims: Claims
 
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
@@ -64,7 +66,11 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         sealer = _sealer(settings, session_key)
         channels = await stack.enter_async_context(_channels(settings, sealer, store))
         journal = await stack.enter_async_context(_journal(sealer, store, metrics))
-        yield Resources(session_key, store, signer, lines, channels, journal)
+        kept = {
+            name: settings.site_streams(name).journal_ttl + settings.longest_answer(name) for name in settings.sites
+        }
+        claims = Claims(store, sealer, kept)
+        yield Resources(session_key, store, signer, lines, channels, journal, claims)
 
 
 @asynccontextmanager

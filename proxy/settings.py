@@ -131,6 +131,10 @@ class Settings(Section):
     def site_streams(self, name: str) -> StreamSettings:
         return _overridden(self.streams, self.sites[name].streams)
 
+    def longest_answer(self, name: str) -> float:
+        """Seconds after which no answer of this site is still under way, whichever of its upstreams had been asked."""
+        return sum(self.upstreams[upstream].longest for upstream in self.sites[name].weights)
+
     def site_filters(self, name: str) -> FilterSettings:
         return _overridden(self.filters, self.sites[name].filters)
 

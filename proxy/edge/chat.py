@@ -39,7 +39,7 @@ class ChatEdge:
         client = await self._flow.admit(self._reader.client(http, "messages"))
         key = idempotency_key(http.headers.get("Idempotency-Key"))
         request = new_request(client, message(await self._reader.json(http)), client.request_id, key)
-        answer = self._answers.begin(request, self._flow.answer)
+        answer = await self._answers.ask(request, self._flow.answer)
         with answer.listening():
             if prefers_async(http.headers.getall("Prefer", ())):
                 return await _accepted(answer)
@@ -77,7 +77,7 @@ class ChatEdge:
         return stream.response
 
 
-async def _collected(answer: Answer) -> web.Response:
+async def _collected(answer: Transcript) -> web.Response:
     """The whole answer as one JSON object. The filters bound its length."""
     async for _ in answer.follow():
         pass
@@ -87,10 +87,11 @@ async def _collected(answer: Answer) -> web.Response:
     return _json(fields, limits.headers(answer.counts))
 
 
-async def _accepted(answer: Answer) -> web.Response:
+async def _accepted(answer: Transcript) -> web.Response:
     """RFC 7240 section 4.1: it is under way; ask at Location."""
-    answer.detach()
-    await answer.admitted()
+    if isinstance(answer, Answer):  # another replica's was admitted there
+        answer.detach()
+        await answer.admitted()
     if answer.early is not None:
         return _refusal(answer.early, answer)
     headers = {"Location": f"/v1/answers/{answer.id}", "Preference-Applied": "respond-async"}

@@ -101,6 +101,15 @@ class Store(Protocol):
 
     async def has(self, key: str) -> bool: ...
 
+    async def claim(self, key: str, value: bytes, ttl: float, instead: bytes = b"") -> bytes:
+        """What the key stands for: `value`, for `ttl` seconds from now, unless it stands for something else already
+        that isn't `instead`. Values are not empty."""
+        ...
+
+    async def release(self, key: str, value: bytes) -> None:
+        """Forget what the key stands for, if it is this."""
+        ...
+
     def degraded(self) -> str | None:
         """Why decisions are local only at the moment, or None when all is well."""
         ...

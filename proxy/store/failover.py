@@ -116,6 +116,29 @@ class FailoverStore:
                 self._fail(down)
         return False
 
+    async def claim(self, key: str, value: bytes, ttl: float, instead: bytes = b"") -> bytes:
+        """See Store. What this replica was told before stays so here until somebody replaces it: an outage has each
+        replica know what it asked itself, before or during it.
+        """
+        held = await self._local.claim(key, value, ttl, instead)
+        if held != value or self._down is not None:
+            return held
+        try:
+            held = await self._shared.claim(key, value, ttl, instead)
+        except StoreDown as down:
+            self._fail(down)
+            return value
+        return await self._local.claim(key, held, ttl, instead=value)
+
+    async def release(self, key: str, value: bytes) -> None:
+        """See Store. What can't be told to the shared store expires there."""
+        await self._local.release(key, value)
+        if self._down is None:
+            try:
+                await self._shared.release(key, value)
+            except StoreDown as down:
+                self._fail(down)
+
     @property
     def replicas(self) -> int:
         """How many replicas share the store, as far as this one knows."""

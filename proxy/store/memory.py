@@ -33,8 +33,8 @@ class _Log:
 class MemoryStore:
     """Exact sliding windows: a log of each key's last hits, at most `limit` of them, 8 bytes a hit.
 
-    `clock` gives seconds and never goes back. At most `max_keys` logs and as many once-only keys are held. A key always
-    comes with the same window, and there are few different windows.
+    `clock` gives seconds and never goes back. At most `max_keys` logs are held, as many once-only keys, as many
+    claims. A key always comes with the same window, and there are few different windows.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, max_keys: int = 100_000) -> None:
@@ -45,6 +45,7 @@ class MemoryStore:
         self._size = 0  # logs in all groups
         self._once: dict[str, int] = {}  # key -> when it is forgotten
         self._ends: list[tuple[int, str]] = []  # the same as a heap, plus what ended and was added anew
+        self._claims: OrderedDict[str, tuple[int, bytes]] = OrderedDict()  # key -> when it is forgotten, and its value
 
     async def hit(self, tiers: Sequence[Tier]) -> list[Hit]:
         """See Store. Nothing is awaited, so no other hit comes between judging and counting."""
@@ -108,6 +109,24 @@ class MemoryStore:
     async def has(self, key: str) -> bool:
         return self._once.get(key, 0) > self._now()
 
+    async def claim(self, key: str, value: bytes, ttl: float, instead: bytes = b"") -> bytes:
+        """See Store. Where there are too many, the one that was made longest ago goes."""
+        now = self._now()
+        held = self._held(key, now)
+        if held not in (None, instead):
+            return held
+        self._claims[key] = now + round(ttl * MICRO), value
+        self._claims.move_to_end(key)
+        for _ in range(SWEEP):
+            if len(self._claims) <= self._max_keys and self._held(next(iter(self._claims)), now) is not None:
+                break
+            self._claims.popitem(last=False)
+        return value
+
+    async def release(self, key: str, value: bytes) -> None:
+        if self._held(key, self._now()) == value:
+            del self._claims[key]
+
     def degraded(self) -> str | None:
         return None
 
@@ -119,6 +138,10 @@ class MemoryStore:
 
     def _now(self) -> int:
         return round(self._clock() * MICRO)
+
+    def _held(self, key: str, now: int) -> bytes | None:
+        ends, value = self._claims.get(key, (0, b""))
+        return value if ends > now else None
 
     def _live(self, key: str, window: int, now: int) -> _Log | None:
         """The key's log, cut down to the hits that count."""

@@ -2,6 +2,7 @@
 
 answer    one answer: the flow's sink on one side, listeners on the other
 answers   all answers of this process, and their tasks
+claims    which answer a message that is sent again belongs to
 push      what a session is told without having asked
 shared    the same for several replicas
 journal   what other replicas can read of them

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 
-from proxy.errors import Conflict, Draining, NotFound, UpstreamUnavailable
+from proxy.errors import Draining, NotFound, ProxyError, UpstreamUnavailable
 from proxy.model import Request, Session
-from proxy.store import StoreDown
+from proxy.store import ALIVE, StoreDown
 from proxy.streams import StreamSettings
 from proxy.streams.answer import Answer, Transcript
+from proxy.streams.claims import Claim, Claims
 from proxy.streams.journal import Journal
 from proxy.streams.remote import RemoteAnswer
 
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 MAX_KEPT = 20_000
 OVERHEAD = 1024  # bytes of an answer besides its text, about
+PATIENCE = ALIVE  # seconds in which an answer that another replica has begun gets into the journal
 
 Run = Callable[[Request, Answer], Coroutine[None, None, None]]
 
 
 class Answers:
     """`settings` by site; `announce` is called when an answer has begun. With a journal, replicas reach one another's.
+    `claims` says which of them answers a message that is sent again.
 
     Kept answers are bounded in number and bytes: the oldest finished ones go first.
     """
@@ -30,14 +34,17 @@ class Answers:
     def __init__(
         self,
         settings: Mapping[str, StreamSettings],
+        claims: Claims,
         announce: Callable[[Request], None] = lambda _: None,
         journal: Journal | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
+        self._claims = claims
+        self._clock = clock
         self._announce = announce
         self._journal = journal
         self._answers: OrderedDict[str, Answer] = OrderedDict()
-        self._by_key: dict[tuple[str, str, str, str], str] = {}  # whose entries live and go with their answers
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._size = 0
         self._is_draining = False
@@ -48,21 +55,31 @@ class Answers:
     def running(self) -> int:
         return len(self._tasks)
 
-    def begin(self, request: Request, run: Run) -> Answer:
-        """Start answering, apart from whoever asked; or, where its idempotency key was used, give what that began.
+    async def ask(self, request: Request, run: Run) -> Transcript:
+        """begin(); or where the message's key began an answer before, and it hasn't failed, that one, wherever it runs.
 
-        Raises Draining, UpstreamUnavailable when too many run, Conflict when the key came with another message.
+        Raises what begin() does, Conflict when the key came with another message, and UpstreamUnavailable when another
+        replica's answer can't be looked at.
         """
-        if (known := self._again(request)) is not None:
+        if request.idempotency_key is None:
+            return self.begin(request, run)
+        claim = self._claims.of(request, request.idempotency_key)
+        if (known := await self._known(request.session, claim)) is not None:
             return known
+        try:
+            return self.begin(request, _releasing(run, claim))
+        except ProxyError:
+            await claim.release()
+            raise
+
+    def begin(self, request: Request, run: Run) -> Answer:
+        """Start answering, apart from whoever asked. Raises Draining, UpstreamUnavailable when too many run."""
         if self._is_draining:
             raise Draining("no new answers while draining")
         if len(self._tasks) >= MAX_KEPT:
             raise UpstreamUnavailable("too many answers are running", retry_after=1)
         answer = Answer(request, self._settings[request.site.name], self._announce)
         self._answers[answer.id] = answer
-        if request.idempotency_key is not None:
-            self._by_key[_key(request)] = answer.id
         # The one owner of these tasks is this object; `_ended` forgets them, `drain` and `close` end them.
         task = asyncio.create_task(run(request, answer), name=f"answer {answer.id}")  # noqa: TID251
         self._tasks[answer.id] = task
@@ -119,18 +136,25 @@ class Answers:
         for answer in self._answers.values():
             answer.close()
 
-    def _again(self, request: Request) -> Answer | None:
-        """The answer that a message with this key began in this session, unless it failed: then it is tried anew."""
-        known = None
-        if request.idempotency_key is not None:
-            known = self._answers.get(self._by_key.get(_key(request), ""))
-        if known is None or known.failure is not None:
-            return None
-        if known.request.message != request.message:
-            raise Conflict(
-                "idempotency key with another message", public="This Idempotency-Key came with another message."
-            )
-        return known
+    async def _known(self, session: Session, claim: Claim) -> Transcript | None:
+        """The answer that holds the key; None when the key is ours now. Ends when one of both is clear."""
+        value = instead = b""
+        since = self._clock()
+        while (held := await claim.take(instead)) is not None:
+            if held.value != value:
+                value, since = held.value, self._clock()
+            instead = b""
+            try:
+                answer = await self.find(session, held.answer_id)
+            except NotFound:
+                # Another replica has only just begun it; or it was refused, forgotten, or lost with its replica.
+                if self._journal is None or self._clock() - since >= PATIENCE:
+                    instead = value
+            else:
+                if answer.failure is None:
+                    return answer
+                instead = value
+        return None
 
     def _cancel(self, answer_id: str) -> None:
         task = self._tasks.get(answer_id)
@@ -158,15 +182,22 @@ class Answers:
         answer = self._answers.pop(answer_id, None)
         if answer is not None:
             self._size -= answer.size + OVERHEAD
-            if answer.request.idempotency_key is not None and self._by_key.get(_key(answer.request)) == answer_id:
-                del self._by_key[_key(answer.request)]
             if self._journal is not None:
                 self._journal.forget(answer_id)
 
 
+def _releasing(run: Run, claim: Claim) -> Run:
+    """A message that the guard refuses, or that is stopped before, gives its key back."""
+
+    async def running(request: Request, answer: Answer) -> None:
+        try:
+            await run(request, answer)
+        finally:
+            if not answer.is_admitted:
+                await claim.release()
+
+    return running
+
+
 def _identity(session: Session) -> tuple[str, str, str]:
     return session.site, session.id, session.owner
-
-
-def _key(request: Request) -> tuple[str, str, str, str]:
-    return *_identity(request.session), request.idempotency_key or ""

@@ -33,8 +33,9 @@ class Sealer:
         self._names = hmac.digest(secret, b"sidegate journal names", "sha256")
         self._keys = hmac.digest(secret, b"sidegate journal keys", "sha256")
 
-    def box(self, site: str, session_id: str, answer_id: str) -> Box:
-        identity = b"".join(len(part).to_bytes(4) + part for part in map(str.encode, (site, session_id, answer_id)))
+    def box(self, *whose: str) -> Box:
+        """Of an answer: its site, session and id. Other things have names of their own, or another number of parts."""
+        identity = b"".join(len(part).to_bytes(4) + part for part in map(str.encode, whose))
         name = hmac.digest(self._names, identity, "sha256")[:20].hex()
         return Box(name, identity, AESGCM(hmac.digest(self._keys, identity, "sha256")))
 
@@ -49,21 +50,26 @@ class Box:
 
     def seal(self, number: int, events: Sequence[Event], request_id: str, *, has_opened: bool) -> bytes:
         """Batch `number`, in which the events' own numbers go on where those of the batch before ended."""
-        plain = orjson.dumps([request_id, has_opened, *map(_short, events)])
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, plain, self._bound_to(number))
+        return self.wrap(orjson.dumps([request_id, has_opened, *map(_short, events)]), number)
 
     def open(self, number: int, first: int, data: bytes) -> tuple[str, bool, list[Event]]:
         """The id of the request, whether the upstream had opened, and the events from number `first` on.
 
         Raises Broken.
         """
+        request_id, has_opened, *items = orjson.loads(self.unwrap(data, number))
+        return request_id, has_opened, [_event(first + index, item) for index, item in enumerate(items)]
+
+    def wrap(self, plain: bytes, number: int = 0) -> bytes:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, plain, self._bound_to(number))
+
+    def unwrap(self, data: bytes, number: int = 0) -> bytes:
+        """Raises Broken."""
         try:
-            plain = self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], self._bound_to(number))
+            return self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], self._bound_to(number))
         except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
             raise Broken(f"batch {number} can't be opened") from error
-        request_id, has_opened, *items = orjson.loads(plain)
-        return request_id, has_opened, [_event(first + index, item) for index, item in enumerate(items)]
 
     def _bound_to(self, number: int) -> bytes:
         return self._identity + number.to_bytes(8)

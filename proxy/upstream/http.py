@@ -48,6 +48,10 @@ class HttpSettings(LineSettings):
     def patience(self) -> float:
         return self.timeouts.first_byte
 
+    @property
+    def longest(self) -> float:
+        return self.patience + self.timeouts.total
+
     @field_validator("url")
     @classmethod
     def _callable(cls, url: str) -> str:

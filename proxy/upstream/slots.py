@@ -18,6 +18,7 @@ from proxy.errors import UpstreamUnavailable
 from proxy.upstream.breaker import BreakerSettings
 
 PATIENCE = 120.0  # seconds of waiting, where an upstream has no deadline for its first byte
+LONGEST = 900.0  # seconds of answering, where it has none for that
 _LONGEST_RETRY = 60.0
 
 
@@ -33,6 +34,11 @@ class LineSettings(Section):
     def patience(self) -> float:
         """Seconds that a message may wait for a slot."""
         return PATIENCE
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a message may take, from waiting for a slot to the end of its answer."""
+        return self.patience + LONGEST
 
 
 class Slots:

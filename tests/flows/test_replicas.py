@@ -190,6 +190,73 @@ async def test_a_message_to_one_may_be_asked_for_at_the_other(tmp_path: Path) ->
         assert (await state(both.b, answer_id, "done"))["text"] == "".join(WORDS)
 
 
+async def test_a_message_sent_again_to_the_other_joins_its_answer_or_gets_it_whole(tmp_path: Path) -> None:
+    key = {"Idempotency-Key": "k1"}
+    async with pair(tmp_path) as both:
+        await both.session()
+        first = Reading(await both.a.post(headers=key))
+        both.slow.let(1)
+        await first.until(1)
+        async with asyncio.TaskGroup() as tasks:
+            joined = tasks.create_task(both.b.events(headers=key))
+            collected = tasks.create_task(collect(both.b, key))
+            await state(both.b, first.id, "running", WORDS[0])
+            both.slow.let(len(WORDS))
+        assert await first.rest() == joined.result() == await both.b.events(headers=key)
+        assert collected.result() == {"answer_id": first.id, "text": "".join(WORDS)}
+        async with both.b.post(headers=key | {"Prefer": "respond-async"}) as response:
+            assert response.headers["Location"] == f"/v1/answers/{first.id}"
+        assert len(both.hook.asked) == 1
+        assert (await both.b.problem("another", headers=key))[1]["code"] == "conflict"
+        await both.session()
+        await both.b.events(AT_ONCE, headers=key)  # another session's keys are its own
+        assert len(both.hook.asked) == 2
+
+
+async def collect(visitor: Visitor, headers: dict[str, str]) -> dict[str, Any]:
+    async with visitor.post(accept="application/json", headers=headers) as response:
+        answer: dict[str, Any] = await response.json()
+        return answer
+
+
+async def test_sent_to_both_at_once_many_times_it_runs_once(tmp_path: Path) -> None:
+    key = {"Idempotency-Key": "k1"}
+    async with pair(tmp_path) as both:
+        await both.session()
+        answers = await asyncio.gather(*(one.events(AT_ONCE, headers=key) for one in (both.a, both.b) * 10))
+        assert all(events == answers[0] for events in answers)
+        assert text_of(answers[0]) == "".join(WORDS)
+        assert len(both.hook.asked) == 1
+
+
+async def test_a_key_is_free_again_when_its_message_was_refused_or_its_answer_failed(tmp_path: Path) -> None:
+    key = {"Idempotency-Key": "k1"}
+    async with pair(tmp_path, content={"max_chars": 10}) as both:
+        await both.session()
+        assert (await both.a.problem("far too long", headers=key))[0] == 413
+        reading = Reading(await both.a.post("short", headers=key))
+        both.slow.let(1)
+        await reading.until(1)
+        await state(both.b, reading.id, "running", WORDS[0])
+        await kill(both.processes[0])
+        both.slow.let(len(WORDS))
+        interrupted = await both.b.events("short", headers=key)  # the first to ask buries it
+        assert interrupted[-1].fields["code"] == "upstream_error"
+        assert text_of(await both.b.events("short", headers=key)) == "".join(WORDS)
+        assert len(both.hook.asked) == 2
+        reading.response.close()
+
+
+async def test_while_redis_is_down_a_key_counts_at_each_replica_alone(tmp_path: Path) -> None:
+    key = {"Idempotency-Key": "k1"}
+    async with pair(tmp_path) as both:
+        await both.session()
+        both.redis.kill()
+        for one in (both.a, both.a, both.b, both.b):
+            assert text_of(await one.events(AT_ONCE, headers=key)) == "".join(WORDS)
+        assert len(both.hook.asked) == 2
+
+
 @pytest.mark.parametrize("through", ["http", "ws"])
 async def test_it_is_stopped_through_the_other_and_its_upstream_is_closed(through: str, tmp_path: Path) -> None:
     async with pair(tmp_path) as both:

@@ -283,5 +283,67 @@ async def test_once_only_keys_are_first_exactly_when_unknown(
             known[key] = now + 1000 * ttl
 
 
+async def test_a_key_stands_for_what_was_claimed_first_until_that_is_forgotten(backend: Backend) -> None:
+    assert await backend.store.claim("a", b"1", 5) == b"1"
+    assert await backend.store.claim("a", b"2", 5) == b"1"
+    assert await backend.store.claim("b", b"2", 5) == b"2"
+    assert await backend.store.claim("a", b"1", 5) == b"1"  # asked again, as where the answer got lost
+    backend.advance(5.01)
+    assert await backend.store.claim("a", b"2", 5) == b"2"
+
+
+async def test_a_claim_is_replaced_by_who_knows_what_it_replaces(backend: Backend) -> None:
+    await backend.store.claim("a", b"1", 5)
+    assert await backend.store.claim("a", b"3", 5, instead=b"2") == b"1"
+    backend.advance(4)
+    assert await backend.store.claim("a", b"3", 5, instead=b"1") == b"3"
+    assert await backend.store.claim("a", b"4", 5, instead=b"1") == b"3"
+    backend.advance(4)  # it is remembered from the replacing on
+    assert await backend.store.claim("a", b"4", 5) == b"3"
+
+
+async def test_a_claim_is_released_by_who_made_it(backend: Backend) -> None:
+    await backend.store.claim("a", b"1", 5)
+    await backend.store.release("a", b"2")
+    await backend.store.release("b", b"1")
+    assert await backend.store.claim("a", b"2", 5) == b"1"
+    await backend.store.release("a", b"1")
+    assert await backend.store.claim("a", b"2", 5) == b"2"
+
+
+@many
+@given(
+    moves=st.lists(
+        st.one_of(
+            st.integers(1, 9),
+            st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(1, 9), st.sampled_from(["", *"xyz"])),
+            st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")),
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+async def test_claims_are_as_a_table_of_them_says(
+    backend: Backend, moves: list[int | tuple[str, str, int, str] | tuple[str, str]]
+) -> None:
+    prefix, now = backend.prefix(), 0
+    table: dict[str, tuple[str, int]] = {}
+    for move in moves:
+        table = {key: (value, end) for key, (value, end) in table.items() if end > now}
+        match move:
+            case int(seconds):
+                backend.advance(seconds + 0.002)  # never at the very end, where Redis keeps keys for a millisecond more
+                now += 1000 * seconds + 2
+            case (key, value, ttl, instead):
+                if table.get(key, (instead, 0))[0] == instead:
+                    table[key] = value, now + 1000 * ttl
+                held = await backend.store.claim(f"{prefix}:{key}", value.encode(), ttl, instead.encode())
+                assert held.decode() == table[key][0]
+            case (key, value):
+                if table.get(key, ("", 0))[0] == value:
+                    del table[key]
+                await backend.store.release(f"{prefix}:{key}", value.encode())
+
+
 async def test_a_store_on_its_own_is_never_degraded(backend: Backend) -> None:
     assert backend.store.degraded() is None

@@ -54,7 +54,13 @@ async def seconds(call: Callable[[], Awaitable[object]]) -> float:
 
 
 def decisions(store: FailoverStore) -> list[Callable[[], Awaitable[object]]]:
-    return [lambda: store.hit([TIER]), lambda: store.add("once", 60), lambda: store.has("other")]
+    return [
+        lambda: store.hit([TIER]),
+        lambda: store.add("once", 60),
+        lambda: store.has("other"),
+        lambda: store.claim("key", b"mine", 60),
+        lambda: store.release("key", b"mine"),
+    ]
 
 
 async def unwatched(url: str, number: int) -> list[FailoverStore]:
@@ -66,7 +72,7 @@ async def unwatched(url: str, number: int) -> list[FailoverStore]:
 
 
 @pytest.mark.parametrize("outage", ["kill", "pause"])
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["hit", "add", "has"])
+@pytest.mark.parametrize("which", range(5), ids=["hit", "add", "has", "claim", "release"])
 async def test_the_decision_that_meets_an_outage_takes_less_than_300_ms(
     server: RedisServer, outage: str, which: int
 ) -> None:
@@ -276,6 +282,23 @@ async def test_during_an_outage_each_replica_has_a_first_of_its_own(server: Redi
         assert not await two.add("shared", 60)
 
 
+async def test_claims_of_this_replica_stay_known_through_an_outage(server: RedisServer) -> None:
+    async with opened(server.url) as one, opened(server.url) as two:
+        assert await one.claim("before", b"1", 60) == b"1"
+        assert await two.claim("before", b"2", 60) == b"1"
+        assert await two.claim("before", b"2", 60, instead=b"1") == b"2"
+        assert await one.claim("before", b"3", 60, instead=b"1") == b"2"
+        server.kill()
+        for store in (one, two):
+            assert await store.claim("before", b"4", 60) == b"2"
+            assert await store.claim("during", b"5", 60) == b"5"
+            await store.release("during", b"5")
+            assert await store.claim("during", b"6", 60) == b"6"
+        server.start()
+        await until(lambda: store.degraded() is None)
+        assert await one.claim("during", b"7", 60) == b"6"  # Redis doesn't know, this replica does
+
+
 async def test_closing_while_redis_hangs_or_before_starting_ends(server: RedisServer) -> None:
     async with opened(server.url, interval=60):
         server.pause()
@@ -298,6 +321,11 @@ class Scripted:
 
     async def has(self, key: str) -> bool:
         return False
+
+    async def claim(self, key: str, value: bytes, ttl: float, instead: bytes = b"") -> bytes:
+        return value
+
+    async def release(self, key: str, value: bytes) -> None: ...
 
     async def beat(self, replica: str) -> tuple[int, str]:
         if self.fault:

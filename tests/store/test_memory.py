@@ -117,3 +117,21 @@ async def test_it_starts_and_closes_without_a_server() -> None:
     await store.start()
     await store.close()
     assert store.degraded() is None
+
+
+async def test_of_too_many_claims_the_one_made_longest_ago_is_forgotten(clock: Clock) -> None:
+    store = MemoryStore(clock, max_keys=2)
+    for key in ("a", "b", "c"):
+        assert await store.claim(key, b"1", 60) == b"1"
+    assert await store.claim("b", b"2", 60) == b"1"
+    assert await store.claim("a", b"2", 60) == b"2"
+
+
+async def test_claims_that_are_over_leave_as_others_come(clock: Clock) -> None:
+    store = MemoryStore(clock, max_keys=1000)
+    for number in range(1000):
+        await store.claim(f"a{number}", b"1", 5)
+    clock.advance(6)
+    for number in range(500):
+        await store.claim(f"b{number}", b"1", 5)
+    assert len(store._claims) == 500

@@ -1,4 +1,4 @@
-"""Limits and once-only keys, shared by replicas. Each operation is one atomic decision in Redis, in one round trip.
+"""Limits, once-only keys and claims, shared by replicas. Each operation is one atomic decision, in one round trip.
 
 What it doesn't stop: a Redis that loses its memory (a restart, a failover to a replica that lags) forgets the hits and
 the once-only keys it lost, and their limits start anew.
@@ -31,6 +31,8 @@ class RedisStore:
         self._hit = link.script("hit")
         self._restore = link.script("restore")
         self._beat = link.script("beat")
+        self._claim = link.script("claim")
+        self._release = link.script("release")
         self._waiting: deque[_Call] = deque()
         self._has_waiting = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
@@ -74,6 +76,14 @@ class RedisStore:
 
     async def has(self, name: str) -> bool:
         return bool(await self._link.ask(lambda: self._link.redis.exists(key(name, "once"))))
+
+    async def claim(self, name: str, value: bytes, ttl: float, instead: bytes = b"") -> bytes:
+        args: list[int | bytes] = [value, milliseconds(ttl), instead]
+        held: bytes = await self._link.ask(lambda: self._claim([key(name, "claim")], args))
+        return held
+
+    async def release(self, name: str, value: bytes) -> None:
+        await self._link.ask(lambda: self._release([key(name, "claim")], [value]))
 
     async def beat(self, replica: str) -> tuple[int, str]:
         """Say that this replica is alive; return how many are, and a name for all that Redis remembers at present."""
