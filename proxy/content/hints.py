@@ -1,0 +1,66 @@
+"""What the words in front of a number say that it is: a phone, an account, a policy, or something else altogether."""
+
+# ruff: noqa: RUF001 - Turkish and Cyrillic letters are meant
+
+from __future__ import annotations
+
+import re
+
+import re2
+
+MAX_GAP = 30  # characters between an account or a policy and its number
+_NUMBER = r"(?:\W{0,3}(?:numbers?|num|no|nr|id|code)\b)?"
+
+# English; German, French, Spanish, Italian, Portuguese, Dutch, Polish, Turkish; other scripts. RE2's \b is ASCII's.
+_WORDS = {
+    "policy": (
+        rf"\b(?:insurance|policy|member|subscriber|medicare|medicaid|health plan){_NUMBER}|\bmbi\b",
+        r"\begk\b|versicher\w*|krankenkasse\w*|\bpolice\b|assurance|p[oó]lizas?|seguro|polizza|assicurazione|ap[oó]lice",
+        r"verzekering\w*|polis(?:nummer|\b)|ubezpiecze\w*|sigorta\w*",
+        r"полис\w*|страхов\w*|بوليصة|تأمين|बीमा|पॉलिसी|保单|保單|保险|保險|保険|証券番号",
+    ),
+    "account": (
+        rf"\b(?:account|acct|acc|a/c)\b\.?{_NUMBER}",
+        r"\bkonto(?:nummer|nr|\b)|bankverbindung|\bcompte\b|\bcuenta\b|\bconto\b|\bconta\b|rekening\w*|\brachun\w*",
+        r"\bhesap\w*|сч[её]т\w*|حساب|खाता|खाते|账号|帳號|账户|帳戶|口座\w*",
+    ),
+    "ssn": (r"\bssn\b|social.?security|\bsocial\b",),
+    "phone": (
+        r"\bphones?\b|telephone|\btel\b|\bmobile\b|\bcell(?:phone)?\b|\bfax\b|whats.?app|\bsms\b|\btexts?\b|\bdial\b",
+        r"\bcall(?:ed|ing|s)?\b|\breach\b|\bring\b|\banswering\b|\bmessages? to\b|\bregistered\b|\bhotline\b",
+        r"\bcontact\b|\bdesk\b|\bviber\b|\bsignal\b|\btelegram\b|\btelefon\w*|\bhandy\w*|\bmobil\w*",
+        r"rufnummer|\banrufen\b|\bruf\w* mich",
+        r"t[eé]l[eé]phone|\bportable\b|\bappel\w*|\bjoindre\b|tel[eé]fonos?|m[oó]vil|celular",
+        r"\bll[aá]m\w*|telefono|cellulare|chiam\w*|telefone|telem[oó]vel|\bligu\w*|\bligar\b|telefoon\w*|\bbel(?:len)?\b",
+        r"zadzwo\w*|\bkom[oó]rk\w*|numaram|\barayın|\baramak\b",
+        r"телефон\w*|\bтел\b|позвон\w*|звон\w*|мобильн\w*|هاتف|جوال|اتصل|फ़ोन|फोन|मोबाइल|电话|電話|手机|手機|携帯|致电",
+    ),
+    "other": (
+        r"\border\w*|\btickets?\b|\binvoices?\b|\btracking\b|\bshipments?\b|\bparcels?\b|\bpackage\b|\barticle\b|\bsku\b",
+        r"\bisbn\b|\bissn\b|\bean\b|\bupc\b|\bbarcode\b|\bversion\b|\bbuild\b|\bcommit\b|\btime ?stamps?\b|\bepoch\b",
+        r"\bcase\b|\bref(?:erence)?\b|\bserial\b|\bpart\b|\bmodel\b|\bzip\b|\bpost(?:al|code)\w*|\brouting\b|\bblz\b",
+        r"\bsort.?code\b|\bbic\b|\bswift\b|\biban\b|\bcards?\b|\btransaction\w*|\bport\b|\bpid\b|\bbug\b|\bissue\b",
+        r"\bcustomer\b|\buser\b|\bids?\b|\bbooking\b|\breservation\b|\bflight\b|\blottery\b|\bcode\b|\bpin\b|\bprice\b|\bamount\b|\bproduct\b",
+        r"\bitem\b|licen[cs]e|passport|\btax\b|\bitin\b",
+        r"\bbestell\w*|\bauftrag\w*|\brechnung\w*|\bsendung\w*|\bkunden\w*|\bartikel\w*|\bcommandes?\b|\bfactures?\b",
+        r"\bcolis\b|\bpedidos?\b|\bfacturas?\b|\bordine\b|\bfattura\b|\bencomenda\b|\bzam[oó]wieni\w*|\bsipari[sş]\w*",
+        r"заказ\w*|订单|訂單|注文|طلب",
+    ),
+}
+_WORD = re2.compile("(?i)" + "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in _WORDS.items()))
+_JUST_NUMBER = re.compile(
+    r"\b(?:number|numero|número|numéro|nummer|номер|رقم|号码|號碼|番号)\W{0,3}(?:is|ist|es|est|è|é)?\W{0,3}\Z",
+    re.IGNORECASE,
+)
+
+
+def hint(before: str) -> str:
+    """What the nearest word says: a key of _WORDS, where `other` is surely none of these; "" when none does."""
+    nearest = ""
+    for match in _WORD.finditer(before):
+        nearest = match.lastgroup or ""
+        if nearest in ("account", "policy") and len(before) - match.end() > MAX_GAP:
+            nearest = ""
+    if nearest == "" and _JUST_NUMBER.search(before):
+        return "phone"
+    return nearest

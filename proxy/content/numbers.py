@@ -1,0 +1,115 @@
+"""Numbers that are somebody's: cards, IBANs, social security, bank accounts, insurance policies, phones.
+
+Told apart by checksum and form first, by the words beside them where form says too little. What it doesn't find: an
+account or a policy that no word announces, a national phone number of no known form without one, numbers in words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from proxy.content import Span
+from proxy.content.checksums import card_lengths, iban_length, is_iban, is_insured, is_social, luhn
+from proxy.content.hints import hint
+from proxy.content.phones import phone_end
+from proxy.content.runs import Run, runs
+
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?=[ \-]?[A-Za-z0-9])")
+_LEFT_PART = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,5}-?\Z")
+_RIGHT_PART = re.compile(r"(?:-?[A-Za-z0-9]{1,4}(?![A-Za-z0-9]))?")
+# Medicare beneficiary identifier: https://www.cms.gov/medicare/new-medicare-card, "Understanding the MBI".
+_MBI_LETTER, _MBI_EITHER = "[AC-HJKMNP-RT-Y]", "[AC-HJKMNP-RT-Y0-9]"
+_MBI = re.compile(
+    rf"(?<![A-Za-z0-9-])[1-9]{_MBI_LETTER}{_MBI_EITHER}[0-9]-?{_MBI_LETTER}{_MBI_EITHER}[0-9]-?{_MBI_LETTER}{{2}}[0-9]{{2}}"
+    r"(?![A-Za-z0-9-])"
+)
+_INSURED = re.compile(r"(?<![A-Za-z0-9-])[A-Za-z][0-9]{9}(?![A-Za-z0-9-])")  # German health insurance (KVNR)
+LEAST_DIGITS = 5  # of what is looked at
+MOST_DIGITS = 19  # of a card
+LOOK_BACK = 64  # characters in which a word announces a number
+
+
+def numbers(text: str) -> Iterator[Span]:
+    """Spans of all kinds that numbers have, in no order; they may overlap. `text` is folded."""
+    yield from _ibans(text)
+    for match in _MBI.finditer(text):
+        yield Span(match.start(), match.end(), "policy")
+    for match in _INSURED.finditer(text):
+        if is_insured(match[0]) and (text.strip() == match[0] or _hint(text, match.start()) == "policy"):
+            yield Span(match.start(), match.end(), "policy")
+    for run in runs(text, LEAST_DIGITS):
+        found = [*_cards(run), *_socials(run)]
+        yield from found or _whole(run)
+
+
+def _hint(text: str, at: int) -> str:
+    return hint(text[max(0, at - LOOK_BACK) : at])
+
+
+def _ibans(text: str) -> Iterator[Span]:
+    for match in _IBAN.finditer(text):
+        left, at, chars = iban_length(match[0][:2].upper()), match.start(), ""
+        while left and at < len(text):
+            if text[at].isascii() and text[at].isalnum():
+                chars += text[at]
+                left -= 1
+            elif text[at] not in " -" or text[at - 1] in " -":
+                break
+            at += 1
+        if chars and not left and not text[at : at + 1].isalnum() and is_iban(chars.upper()):
+            yield Span(match.start(), at, "iban")
+
+
+def _cards(run: Run) -> Iterator[Span]:
+    """Any number of them, also with something else behind or in front."""
+    at = 0 if run.is_apart else len(run.groups)
+    while at < len(run.groups):
+        last = _card_end(run, at)
+        if last:
+            yield Span(run.groups[at][0], run.groups[last - 1][1], "card")
+        at = last or at + 1
+
+
+def _card_end(run: Run, at: int) -> int:
+    """Behind which group a card ends that begins with group `at`; the last such, 0 for none."""
+    digits = run.part(at, at + MOST_DIGITS).digits
+    if len(digits) < 12 or not (lengths := card_lengths(digits)):
+        return 0
+    found = count = 0
+    for last in range(at, min(at + MOST_DIGITS, len(run.groups))):
+        inner, sizes = run.between[at:last], run.sizes[at:last]
+        # Separated by one and the same, in groups of one size but for the last, or in three at most (4-6-5).
+        if len(set(inner)) > 1 or {"/", "(", ")"} & set(inner) or (len(set(sizes)) > 1 and len(sizes) > 2):
+            break
+        count += run.sizes[last]
+        if count in lengths and luhn(digits[:count]):
+            found = last + 1
+    return found
+
+
+def _socials(run: Run) -> Iterator[Span]:
+    for at in range(len(run.sizes) - 2):
+        apart = run.between[at]
+        if run.sizes[at : at + 3] != [3, 2, 4] or run.between[at + 1] != apart or apart not in ("-", " "):
+            continue
+        part = run.part(at, at + 3)
+        goes_on = run.between[max(0, at - 1) : at] == [apart] or run.between[at + 2 : at + 3] == [apart]
+        if not goes_on and part.is_apart and is_social(part.digits) and _hint(run.text, part.start) != "phone":
+            yield Span(part.start, part.end, "ssn")
+
+
+def _whole(run: Run) -> Iterator[Span]:
+    """What the run is as one number, where it holds no card and no social security number."""
+    left = _LEFT_PART.search(run.text, max(0, run.start - 7), run.start)
+    start = left.start() if left else run.start
+    said = _hint(run.text, start)
+    if said == "policy":
+        right = _RIGHT_PART.match(run.text, run.end)
+        yield Span(start, right.end() if right else run.end, "policy")
+    elif said == "account" and not left and 5 < run.count < 21 and not run.is_date:
+        yield Span(run.start, run.end, "account")
+    elif said == "ssn" and run.count == 9 and is_social(run.digits):
+        yield Span(run.start, run.end, "ssn")
+    elif end := phone_end(run, said):
+        yield Span(run.start, end, "phone")

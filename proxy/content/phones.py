@@ -1,0 +1,58 @@
+"""Is a number a telephone number: by a plus sign, by a form that little else has, or by the word beside it.
+
+What it doesn't know is which numbers are in use: a wrong one is somebody's, or nearly.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.content.runs import Run
+
+_JOINED = re.compile("[A-Za-z0-9_#$€£\u00c0-\u024f\u0400-\u04ff]")
+_JOINED_RIGHT = re.compile("[A-Za-z_%$€\u00c0-\u024f\u0400-\u04ff]")
+_EXTENSION = re.compile(r" ?(?:x|ext\.? ?|#)[0-9]{1,6}\b", re.IGNORECASE)
+_LABEL = re.compile(r"[ \-(]{1,2}(?:office|fax|mobile|cell|home|work|desk|phone|tel)\b", re.IGNORECASE)
+_TRUNK = "0"  # what a national number begins with in most of the world
+
+
+def phone_end(run: Run, said: str) -> int | None:
+    """Where it ends, with its extension; None when it is no phone number. `said`: see hints.hint."""
+    extension = _EXTENSION.match(run.text, run.end)
+    if _JOINED.match(run.before) or (not extension and _JOINED_RIGHT.match(run.after)):
+        return None
+    if not 5 < run.count < 18 or said == "other" or not _is_phone(run, said):
+        return None
+    return extension.end() if extension else run.end
+
+
+def _is_phone(run: Run, said: str) -> bool:
+    if "+" in run.prefix:
+        return 6 < run.count < 16 and run.digits[0] != _TRUNK  # ITU-T E.164
+    if run.is_date or _is_measure(run):
+        return False
+    if (said == "phone" or _LABEL.match(run.text, run.end)) and run.count < 14:
+        return run.count > 6 or len(run.sizes) > 1
+    if run.before and run.before in "/=-.:&?" and run.text[max(0, run.start - 2) : run.start - 1].isalnum():
+        return False  # a part of something longer, such as a path or an article number
+    return _has_form(run)
+
+
+def _is_measure(run: Run) -> bool:
+    """A decimal fraction or an IPv4 address."""
+    return set(run.between) == {"."} and (len(run.sizes) == 2 or (len(run.sizes) == 4 and max(run.sizes) < 4))
+
+
+def _has_form(run: Run) -> bool:
+    """Forms that are phone numbers without being called so: North American, in parentheses, with a trunk zero."""
+    sizes = run.sizes
+    if run.prefix == "(":
+        return 6 < run.count < 14 and 1 < sizes[0] < 6 and len(sizes) > 1 and run.between[0].startswith(")")
+    if sizes[-3:] == [3, 3, 4] and (len(sizes) == 3 or run.digits[:-10] in ("1", "001")) and "/" not in run.between:
+        area, exchange = run.digits[-10], run.digits[-7]
+        if min(area, exchange) > "1":
+            return True
+    if run.digits[0] != _TRUNK or run.digits.startswith("000") or (sizes[0] == 1 and len(sizes) < 3):
+        return False
+    most = 17 if run.digits[1] == "0" else 12  # 00 is the international prefix
+    return 9 <= run.count <= most and (len(sizes) > 1 or run.count in (10, 11)) and len(sizes) < 7

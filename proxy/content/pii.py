@@ -1,0 +1,99 @@
+"""Personal data and secrets in a text: where they are, and of which kind.
+
+What it stops: what people paste without thinking, however it is grouped, and in digits of any script. What it doesn't:
+names and addresses, numbers that nothing announces (numbers.py, secrets.py), and anybody who wants to get one through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Literal, get_args
+
+from proxy.content import Span
+from proxy.content.folding import Folded, fold
+from proxy.content.numbers import numbers
+from proxy.content.secrets import secrets
+
+Kind = Literal["card", "iban", "account", "phone", "email", "ssn", "policy", "secret"]
+Exclusion = Literal["test_cards", "example_domains"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# Where two overlap, the earlier in this list is told.
+_RANK = {
+    kind: rank for rank, kind in enumerate(("secret", "iban", "card", "email", "ssn", "policy", "account", "phone"))
+}
+
+# Nothing of what is looked for is without a digit, an @ or its spelling in brackets, or the underscore of a token.
+_WORTH_A_LOOK = re.compile(r"[0-9@_]|[(\[] ?at ?[)\]]", re.IGNORECASE)
+_NUMBERS = ("card", "iban", "account", "phone", "ssn", "policy")
+_LETTER = "A-Za-z0-9\u00c0-\u024f\u0370-\u03ff\u0400-\u052f\u0590-\u05ff\u0620-\u064a\u0900-\u097f"
+_AT = r"(?:@| ?[(\[] ?(?:at|AT|@) ?[)\]] ?)"
+_DOT = r"(?:\.| ?[(\[] ?(?:dot|DOT|\.) ?[)\]] ?)"
+_EMAIL = re.compile(
+    rf"(?<![{_LETTER}.+%_-])[{_LETTER}_][{_LETTER}.+%_'&/=~-]{{0,63}}{_AT}"
+    rf"(?:[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])?{_DOT}){{1,8}}(xn--[A-Za-z0-9-]{{2,59}}|(?:(?![0-9])[{_LETTER}]){{2,24}})"
+    rf"(?![{_LETTER}]|-[{_LETTER}])"
+)
+_FILES = frozenset(("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "py", "rb", "md"))
+# What processors document for testing: Stripe, Adyen, Braintree, PayPal, Visa, Mastercard.
+_TEST_CARDS = frozenset(
+    {
+        "4242424242424242", "4000056655665556", "5555555555554444", "2223003122003222", "5200828282828210",
+        "5105105105105100", "378282246310005", "371449635398431", "6011111111111117", "6011000990139424",
+        "6011981111111113", "3056930009020004", "36227206271667", "6555900000604105", "3566002020360505",
+        "6200000000000005", "6200000000000047", "6205500000000000004", "4000000000000002", "4111111111111111",
+        "4012888888881881", "4222222222222", "30569309025904", "38520000023237", "378734493671000",
+        "3530111333300000", "5019717010103742", "6331101999990016", "5610591081018250",
+    }
+)  # fmt: skip
+_EXAMPLES = re.compile(
+    r"[@.](?:example(?:\.(?:com|net|org|edu))?|[a-z0-9-]+\.(?:test|example|invalid))\Z", re.IGNORECASE
+)
+
+
+def find(text: str, kinds: Collection[str] = KINDS, exclude: Collection[str] = ()) -> tuple[Span, ...]:
+    """Spans of those kinds in the text, sorted, not overlapping. Linear in its length.
+
+    `exclude`: what to leave alone of it, see Exclusion.
+    """
+    folded = fold(text)
+    if _WORTH_A_LOOK.search(folded.text) is None:
+        return ()
+    found = [span for span in _found(folded.text, kinds) if span.kind in kinds]
+    if exclude:
+        found = [span for span in found if not _is_excluded(folded.text[span.start : span.end], span.kind, exclude)]
+    return _apart(found, folded)
+
+
+def _found(text: str, kinds: Collection[str]) -> list[Span]:
+    found: list[Span] = []
+    if "secret" in kinds:
+        found += secrets(text)
+    if "email" in kinds and _has_email(text):
+        found += (
+            Span(*match.span(), "email")
+            for match in _EMAIL.finditer(text)
+            if match[1].lower() not in _FILES and not match[0].startswith("git@")
+        )
+    if not set(_NUMBERS).isdisjoint(kinds):
+        found += numbers(text)
+    return found
+
+
+def _has_email(text: str) -> bool:
+    return "@" in text or "(" in text or "[" in text
+
+
+def _apart(found: list[Span], folded: Folded) -> tuple[Span, ...]:
+    """Each character belongs to one span at most: to the more telling kind, then to the longer span."""
+    taken: list[Span] = []
+    for span in sorted(found, key=lambda span: (_RANK[span.kind], span.start - span.end, span.start)):
+        if all(span.end <= other.start or other.end <= span.start for other in taken):
+            taken.append(span)
+    return tuple(Span(*folded.original(span.start, span.end), span.kind) for span in sorted(taken))
+
+
+def _is_excluded(value: str, kind: str, exclude: Collection[str]) -> bool:
+    if kind == "card" and "test_cards" in exclude:
+        return "".join(filter(str.isdigit, value)) in _TEST_CARDS
+    return kind == "email" and "example_domains" in exclude and _EXAMPLES.search(value) is not None

@@ -1,0 +1,84 @@
+"""Stretches of digits with what people put between them: where they are, how they are grouped, what is beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+
+# A line break, a comma or a semicolon ends a number.
+_RUN = re.compile(r"\+?\(?\+?[0-9](?:(?:[ .\-/\t]|\)[ .\-]?|[ \-]?\(| - )?[0-9])*")
+_GROUP = re.compile(r"[0-9]+")
+# One or two letters right in front of a number are a part of it, a word isn't: `RS35` is no 35, `Visa4111` is 4111.
+_JOINED_LEFT = re.compile(r"(?:(?<![A-Za-z])[A-Za-z]{1,2}|_)\Z")
+_JOINED_RIGHT = re.compile(r"[A-Za-z_]")
+
+
+class Run:
+    """`text[start:end]`. `groups` are the places of its digits."""
+
+    def __init__(self, text: str, start: int, groups: Sequence[tuple[int, int]]) -> None:
+        self.text = text
+        self.start = start
+        self.end = groups[-1][1]
+        self.groups = groups
+        self.sizes = [end - start for start, end in groups]
+        self.count = sum(self.sizes)
+
+    @cached_property
+    def between(self) -> list[str]:
+        """What separates the groups."""
+        return [self.text[one[1] : other[0]] for one, other in pairwise(self.groups)]
+
+    @cached_property
+    def digits(self) -> str:
+        return "".join(self.text[start:end] for start, end in self.groups)
+
+    @property
+    def prefix(self) -> str:
+        """In front of the first digit: +, (, both or nothing."""
+        return self.text[self.start : self.groups[0][0]]
+
+    @property
+    def before(self) -> str:
+        return self.text[self.start - 1 : self.start]
+
+    @property
+    def after(self) -> str:
+        return self.text[self.end : self.end + 1]
+
+    @property
+    def is_apart(self) -> bool:
+        """Is it no part of a longer name?"""
+        return not self.is_joined_left and not _JOINED_RIGHT.match(self.text, self.end)
+
+    @cached_property
+    def is_joined_left(self) -> bool:
+        return _JOINED_LEFT.search(self.text, max(0, self.start - 3), self.start) is not None
+
+    def part(self, first: int, last: int) -> Run:
+        """The groups from `first` to before `last`, as a number of their own."""
+        return Run(self.text, self.groups[first][0], self.groups[first:last])
+
+    @property
+    def is_date(self) -> bool:
+        """Does it begin as a date does (2024-01-31, 31.01.2024, 1/31/2024), or is it a span of times (9.30-10.15)?"""
+        if self.between == [".", "-", "."] and max(self.sizes) < 3:
+            return True
+        if len(self.sizes) < 3 or self.between[0] != self.between[1]:
+            return False
+        one, two, three = self.sizes[:3]
+        first, second, third = (int(self.text[start:end][:4]) for start, end in self.groups[:3])
+        if one == 4:
+            return max(two, three) < 3 and 1800 < first < 2200 and 0 < second < 13
+        return three == 4 and max(one, two) < 3 and 1800 < third < 2200 and min(first, second) < 13
+
+
+def runs(text: str, least: int) -> Iterator[Run]:
+    """All runs of at least so many digits."""
+    for match in _RUN.finditer(text):
+        if match.end() - match.start() >= least:
+            run = Run(text, match.start(), [group.span() for group in _GROUP.finditer(text, *match.span())])
+            if run.count >= least:
+                yield run

@@ -1,0 +1,108 @@
+"""Keys, tokens and passwords: by the prefix their provider gives them, or by the word that they are assigned to.
+
+What it finds: the tokens of the providers below, private keys, passwords in URLs, and values that look random or carry
+digits behind a word such as `password` or `token`. What it doesn't: a secret that no word and no prefix announces, and
+a password of letters only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from math import log2
+
+import re2
+
+from proxy.content import Span
+from proxy.content.tokens import FORMS
+
+_TOKEN = re2.compile(r"(?:^|[^A-Za-z0-9_])(" + "|".join(form for forms in FORMS.values() for form in forms) + ")")
+_KEY_BLOCK = re2.compile(
+    r"-----BEGIN[ A-Z0-9_-]{0,60}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-]){40,}(?:-----END[ A-Z0-9_-]{0,60}-----)?"
+    r"|PuTTY-User-Key-File-\d:(?:[^\x00]){40,}"
+)
+_IN_URL = re2.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:/@\"'<>]{0,64}:([^\s@/\"'<>]{3,})@")
+_CURL_USER = re2.compile(r"(?:\s-u|--user)[ =]?[\"']?[^\s:\"']{1,64}:([^\s\"']{4,})")
+_AUTHORIZATION = re2.compile(
+    r"(?i)authorization[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?:(?:bearer|basic|token|apikey)\s{1,2})?([A-Za-z0-9_.~+/=:-]{12,1000})"
+)
+_WORDS = (
+    r"(?:token|secrets?|passwords?|passwd|pwd|passphrase|passcode|passwort|kennwort|contrase(?:ñ|n)a|clave|mot de passe"
+    r"|senha|wachtwoord|has[lł]o|парол[ья]|密码|密碼|パスワード"
+    r"|(?:api|access|auth|private|secret|signing|encryption)[ _-]?keys?"
+    r"|(?:account|license)[ _-]?keys?|access[ _-]?id|client[ _-]?(?:secret|srt|id)|app[ _-]?(?:secret|id)"
+    r"|credentials?|creds?|_key|_auth|_pass|key)"
+)
+# A word, what may stand around it in code and prose, and the value.
+_ASSIGNED = re2.compile(
+    r"(?i)" + _WORDS + r"[A-Za-z0-9_.\[\]-]{0,32}[\"'`\\]{0,3}"
+    r"(?:\s{0,8}(?:=>|:=|->|==?|:|\|\|:?|,)|\s{1,3}(?:is|are|ist|lautet|es|est|é|è|to)\b:?|\s)"
+    r"\s{0,8}(?:[a-z]{1,8}\()?\\?([\"'`(]?)([^\s\"'`]{6,512})"
+)
+_PASSWORD = re.compile(r"pass|pwd|kennwort|contrase|clave|senha|wachtwoord|has[lł]o|парол|密|パス", re.IGNORECASE)
+_HOLLOW = re.compile(
+    r"\*{3}|#{4}|0{12}|\.{3}|x{4}|your|<|\$\{|\{\{|\$\(|%\(|%s|example\.|changeme|placeholder|redacted"
+    r"|^[$%{\[<(]|[A-Za-z_]\(",
+    re.IGNORECASE,
+)
+_NAMES = re.compile(r"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")  # a.b.c, of code
+_ENDS = re.compile(r"[.,;:!?)\]}>\\]+\Z")
+_LEAST_ENTROPY = 2.8  # bits a character; a number of 16 digits has at most 3.3, a word of 12 letters about 3
+
+
+def secrets(text: str) -> Iterator[Span]:
+    """Spans of kind `secret`, in no order; they may overlap. `text` is folded."""
+    for match in _TOKEN.finditer(text):
+        token = match[1]
+        if token.startswith("AGE-") or (_entropy(token) > _LEAST_ENTROPY and not _is_hollow(token)):
+            yield Span(match.start(1), match.end(1), "secret")
+    if "PRIVATE KEY" in text or "PuTTY" in text:
+        for match in _KEY_BLOCK.finditer(text):
+            yield Span(match.start(), match.end(), "secret")
+    for pattern in (_IN_URL, _CURL_USER, _AUTHORIZATION):
+        for match in pattern.finditer(text):
+            if not _is_hollow(match[1]) and (pattern is _IN_URL or _is_mixed(match[1])):
+                yield Span(match.start(1), match.end(1), "secret")
+    yield from _assigned(text)
+
+
+def _assigned(text: str) -> Iterator[Span]:
+    at = 0
+    while (match := _ASSIGNED.search(text, at)) is not None:
+        at = match.start() + 1
+        start = match.start(2)
+        value = _ENDS.sub("", match[2])
+        word = match[0][: start - match.start()]
+        if _is_secret(value, word, is_quoted=match[1] in ('"', "'", "`")):
+            yield Span(start, start + len(value), "secret")
+            at = start + len(value)
+
+
+def _is_secret(value: str, word: str, *, is_quoted: bool) -> bool:
+    if _is_hollow(value) or not _is_mixed(value) or "://" in value:
+        return False
+    if _PASSWORD.search(word):
+        return len(value) >= 6
+    if _NAMES.fullmatch(value) and not is_quoted:
+        return False
+    if value.isdigit():
+        return len(value) >= 12 and _entropy(value) >= 2
+    is_bare = not is_quoted and not re.search(r"[=:>]", word)  # in prose, `the key X` or `my key is X`
+    return len(value) >= (16 if is_bare else 8) and _entropy(value) >= (3.2 if is_bare else _LEAST_ENTROPY)
+
+
+def _is_mixed(value: str) -> bool:
+    """Digits, or letters with something in between that words don't have."""
+    return any(char.isdigit() for char in value)
+
+
+def _is_hollow(value: str) -> bool:
+    """A stand-in, a variable or a piece of code."""
+    return _HOLLOW.search(value) is not None
+
+
+def _entropy(text: str) -> float:
+    """Shannon's, in bits a character."""
+    size = len(text)
+    return -sum(count / size * log2(count / size) for count in Counter(text).values())

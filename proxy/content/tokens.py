@@ -1,0 +1,109 @@
+"""What keys and tokens look like, provider by provider: RE2 patterns, from their documentation or from tokens seen."""
+
+from __future__ import annotations
+
+_HEX = "[0-9a-f]"
+_WORD = "[0-9A-Za-z_-]"
+
+FORMS: dict[str, tuple[str, ...]] = {
+    "1Password": (
+        r"A3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}",
+        r"ops_eyJ[A-Za-z0-9+/]{50,}={0,3}",
+    ),
+    "age": (r"AGE-SECRET-KEY-1[0-9A-Z]{58}",),
+    "Alibaba": (r"LTAI[0-9A-Za-z]{20}",),
+    "Anthropic": (rf"sk-ant-(?:api|admin)\d\d-{_WORD}{{40,}}",),
+    "Artifactory": (r"AKCp[0-9A-Za-z]{60,75}", r"cmVmd[0-9A-Za-z]{59}"),
+    "Atlassian": (r"AT[AC]TT3[0-9A-Za-z_=-]{60,}",),
+    "AWS": (
+        r"(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}",
+        r"ABSK[A-Za-z0-9+/]{60,}={0,2}",
+        r"bedrock-api-key-[A-Za-z0-9+/=]{16,}",
+    ),
+    "Azure": (r"[0-9A-Za-z_~.-]{3}\dQ~[0-9A-Za-z_~.-]{31,34}",),
+    "Beamer": (r"b_[0-9A-Za-z=_-]{44}",),
+    "Brevo": (rf"xkeysib-{_HEX}{{64}}-[0-9A-Za-z]{{16}}",),
+    "chat bots": (
+        r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40}",  # Discord
+        rf"\d{{8,10}}:AA{_WORD}{{33}}",  # Telegram
+    ),
+    "Clojars": (r"CLOJARS_[0-9A-Za-z]{60}",),
+    "Cloudflare": (rf"v1\.0-{_HEX}{{24}}-{_HEX}{{146}}",),
+    "Contentful": (rf"CFPAT-{_WORD}{{43}}",),
+    "Databricks": (rf"dapi{_HEX}{{32}}(?:-\d)?",),
+    "Defined Networking": (r"dnkey-[0-9a-z=_-]{26}-[0-9a-z=_-]{52}",),
+    "DigitalOcean": (rf"do[opr]_v1_{_HEX}{{64}}",),
+    "Docker": (rf"dckr_pat_{_WORD}{{27}}",),
+    "Doppler": (r"dp\.(?:pt|st|ct|sa|scim|audit)\.[0-9A-Za-z._-]{40,60}",),
+    "Duffel": (r"duffel_(?:test|live)_[0-9A-Za-z_=-]{43}",),
+    "Dynatrace": (r"dt0c01\.[0-9A-Z]{24}\.[0-9A-Z]{64}",),
+    "EasyPost": (r"EZ[AT]K[0-9A-Za-z]{54}",),
+    "Facebook": (r"EAA[0-9A-Za-z]{60,}", rf"\d{{15,16}}\|{_WORD}{{27}}"),
+    "Figma": (rf"figd_{_WORD}{{40}}",),
+    "Flutterwave": (r"FLWSECK(?:_TEST)?-[0-9A-Za-z-]{12,40}",),
+    "Fly.io": (rf"fo1_{_WORD}{{43}}", r"fm[12][ar]?_[0-9A-Za-z+/=]{80,}"),
+    "GitHub": (r"gh[oprsu]_[0-9A-Za-z]{36,}", r"github_pat_[0-9A-Za-z_]{50,}"),
+    "GitLab": (
+        r"gl(?:pat|dt|ptt|rt|rtr|cbt|agent|oas|soat|ft|imt|ffct|wt)-[0-9A-Za-z_=-]{16,}(?:\.[0-9a-z]{2,12}){0,2}",
+        rf"GR1348941{_WORD}{{20}}",
+        r"_gitlab_session=[0-9a-z]{32}",
+    ),
+    "Google": (rf"AIza{_WORD}{{35}}", rf"GOCSPX-{_WORD}{{28}}", rf"ya29\.{_WORD}{{20,}}"),
+    "Grafana": (
+        r"glc_[A-Za-z0-9+/]{32,}={0,2}",
+        r"glsa_[A-Za-z0-9]{32}_[A-Fa-f0-9]{8}",
+        r"eyJrIjoi[A-Za-z0-9]{60,}={0,2}",
+    ),
+    "HashiCorp": (
+        r"[0-9A-Za-z]{14}\.atlasv1\.[0-9A-Za-z_=-]{60,70}",
+        rf"hv[brs]\.{_WORD}{{24,}}",
+        r"s\.[0-9A-Za-z]{24}",
+    ),
+    "Heroku": (rf"HRKU-AA{_WORD}{{58}}",),
+    "Hugging Face": (r"hf_[A-Za-z0-9]{30,40}", r"api_org_[A-Za-z0-9]{30,40}"),
+    "Infracost": (r"ico-[0-9A-Za-z]{32}",),
+    "Intra 42": (rf"s-s4t2(?:af|ud)-{_HEX}{{64}}",),
+    "JSON Web Token": (r"eyJ?[A-Za-z0-9_-]{8,}\.ey[A-Za-z0-9/\\_-]{8,}\.(?:[A-Za-z0-9/\\_-]{10,}={0,2})?",),
+    "Linear": (r"lin_(?:api|oauth)_[0-9A-Za-z]{40,70}",),
+    "mail services": (
+        r"SG\.[0-9A-Za-z_=.-]{60,70}",  # SendGrid
+        rf"(?:pub)?key-{_HEX}{{32}}|{_HEX}{{32}}-{_HEX}{{8}}-{_HEX}{{8}}",  # Mailgun
+        rf"{_HEX}{{32}}-us\d{{1,2}}",  # Mailchimp
+    ),
+    "models": (
+        rf"sk-(?:proj|svcacct|admin|or-v1)-{_WORD}{{20,}}|sk-[0-9A-Za-z]{{20,60}}",  # OpenAI, OpenRouter
+        r"pplx-[0-9A-Za-z]{40,60}|gsk_[0-9A-Za-z]{40,60}|r8_[0-9A-Za-z]{37}",  # Perplexity, Groq, Replicate
+        r"xai-[0-9A-Za-z]{60,100}|tvly-[0-9A-Za-z-]{20,60}",
+    ),
+    "Netlify": (r"nfp_[0-9A-Za-z]{36}",),
+    "New Relic": (r"NRAK-[0-9A-Z]{27}", rf"NRJS-{_HEX}{{19}}", rf"NRI[IQ]-{_WORD}{{32}}"),
+    "Notion": (r"ntn_\d{11}[0-9A-Za-z]{32,40}", r"secret_[0-9A-Za-z]{43}"),
+    "npm": (r"npm_[0-9A-Za-z]{36}",),
+    "Octopus Deploy": (r"API-[0-9A-Z]{26}",),
+    "OpenShift": (rf"sha256~{_WORD}{{43}}",),
+    "PlanetScale": (r"pscale_(?:tkn|pw|oauth)_[0-9A-Za-z_=.-]{32,64}",),
+    "Postman": (r"PMAK-[0-9a-fA-F]{24}-[0-9a-fA-F]{34}", r"PMAT-[0-9A-Z]{26}"),
+    "Prefect and others": (rf"pul-{_HEX}{{40}}", r"rdme_[0-9a-z]{70}", r"p8e-[0-9A-Za-z]{32}"),
+    "PyPI": (rf"pypi-AgE{_WORD}{{50,}}",),
+    "RubyGems": (rf"rubygems_{_HEX}{{48}}",),
+    "Sentry": (r"sntr(?:ys|yu)_[0-9A-Za-z_+/=.-]{40,}",),
+    "SettleMint": (r"sm_(?:aat|pat|sat)_[0-9A-Za-z]{16}",),
+    "Shippo": (r"shippo_(?:live|test)_[0-9a-fA-F]{40}",),
+    "Shopify": (r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",),
+    "Slack": (
+        r"xox[abeoprs](?:\.xox[a-z])?-[0-9A-Za-z-]{20,}",
+        r"xapp-\d-[0-9A-Za-z-]{20,}",
+        r"hooks\.slack\.com/(?:services|workflows|triggers)/[0-9A-Za-z+/]{30,80}",
+    ),
+    "SonarQube": (r"sq[pau]_[0-9A-Za-z]{40}",),
+    "Sourcegraph": (r"sgp_(?:[0-9a-fA-F]{16}_|local_)?[0-9a-fA-F]{40}",),
+    "Square": (rf"EAAA{_WORD}{{60}}", r"sq0(?:atp|csp|idp)-[0-9A-Za-z_\]-]{22,43}"),
+    "Stripe": (r"(?:sk|rk|pk)_(?:test|live|prod)_[0-9A-Za-z]{10,}", r"whsec_[0-9A-Za-z+/=]{24,80}"),
+    "Teams": (r"[a-z0-9-]{1,60}\.webhook\.office\.com/webhookb2/[0-9A-Za-z@/-]{60,}",),
+    "Twilio": (rf"(?:AC|SK){_HEX}{{32}}",),
+    "Typeform": (r"tfp_[0-9A-Za-z_=.-]{59}",),
+    "Yandex": (
+        rf"YC{_WORD}{{38}}|AQVN{_WORD}{{35,38}}",
+        rf"t1\.{_WORD}+={{0,2}}\.{_WORD}{{80,90}}={{0,2}}",
+    ),
+}

@@ -1,0 +1,92 @@
+"""Keys, tokens and passwords in a text, and what only looks like one."""
+
+from __future__ import annotations
+
+import pytest
+import re2
+
+from proxy.content.pii import find
+from proxy.content.tokens import FORMS
+
+
+def secrets(text: str) -> list[str]:
+    return [text[span.start : span.end] for span in find(text, kinds=["secret"])]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "AKIAIOSFODNN7QWERTYU",
+        "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",
+        "glpat-x8Kq2mZ7LwPn4RtV9sYb",
+        "xoxb-781236542736-2364535789652-GkwFDQoHqzXDVsC6GzqYUypD",
+        "sk_live_4eC39HqLyjWDarjtT1zdp7dc",
+        "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",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.kvRPfjAhLhtRTczoRgctVGp7KY1",
+        "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ",
+    ],
+)
+def test_a_token_is_known_by_its_form(token: str) -> None:
+    assert secrets(f"I get 401 with {token}, why?") == [token]
+    assert secrets(f'key("{token}")') == [token]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("my password is hunter2!", "hunter2"),
+        ("Passwort: Sommer24", "Sommer24"),
+        ("пароль: летоxx77", "летоxx77"),
+        ('api_key = "w5v34c4k272srhl01h7g5"', "w5v34c4k272srhl01h7g5"),
+        ("export MY_TOKEN=w5v34c4k272srhl01h7g5", "w5v34c4k272srhl01h7g5"),
+        ('"discordToken": "077725910429654638"', "077725910429654638"),
+        ("--token w5v34c4k272srhl01h7g5x", "w5v34c4k272srhl01h7g5x"),
+        ("my key is w5v34c4k272srhl01h7g5 - set it up", "w5v34c4k272srhl01h7g5"),
+        ("client_secret = 'a.b.c.d1e2f3g4h5'", "a.b.c.d1e2f3g4h5"),
+        ("postgres://ann:correcthorse@db.local/x", "correcthorse"),
+        ("curl -u ann:pQ9wTxu4Fg https://x.org", "pQ9wTxu4Fg"),
+        ("Authorization: Bearer abcdef123456ghijkl", "abcdef123456ghijkl"),
+    ],
+)
+def test_a_secret_is_known_by_the_word_in_front(text: str, value: str) -> None:
+    assert secrets(text) == [value]
+
+
+def test_a_private_key_is_taken_as_a_whole_also_when_it_is_cut_off() -> None:
+    body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"
+    whole = f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----"
+    assert secrets(f"here: {whole} ok") == [whole]
+    assert secrets(f"here: -----BEGIN RSA PRIVATE KEY-----\n{body}") == [f"-----BEGIN RSA PRIVATE KEY-----\n{body}"]
+    assert secrets("-----BEGIN OPENSSH PRIVATE KEY----------END OPENSSH PRIVATE KEY----- 1") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx 1",
+        "ghp_111111111111111111111111111111111111",
+        "password = os.environ['PASSWORD1']",
+        "password: ${DB_PASSWORD_1}",
+        "my password is wrong since 3 days",
+        "token = <YOUR_TOKEN_1>",
+        "token: session2",
+        "KeyPair = X25519.KeyPair",
+        "secret: 12345678",
+        "secret: 111111111111111",
+        "the key is under doormat number4",
+        "curl -u username:token 1",
+        'curl -u "${user1}:${pass1}"',
+        "https://$user:$PASS1@x.org",
+        "token https://shop.org/v1/abc123",
+        "Authorization: Bearer $API_KEY_1",
+        "token: short1",
+    ],
+)
+def test_what_only_looks_like_a_secret_is_left(text: str) -> None:
+    assert secrets(text) == []
+
+
+def test_every_form_is_a_pattern_that_matches_no_empty_text() -> None:
+    for provider, forms in FORMS.items():
+        for form in forms:
+            assert re2.fullmatch(form, "") is None, provider
