@@ -12,8 +12,7 @@ from proxy.edge.events import number_after
 from proxy.edge.live import Live
 from proxy.edge.problem import problem
 from proxy.edge.read import Reader, message
-from proxy.edge.sse import HttpStream, NdjsonStream, SseStream
-from proxy.edge.stall import unstalled
+from proxy.edge.sse import HttpStream, NdjsonStream, Pings, SseStream
 from proxy.errors import BadRequest, ProxyError
 from proxy.flow import Flow
 from proxy.guard import limits
@@ -32,7 +31,7 @@ class ChatEdge:
         self._flow = flow
         self._reader = reader
         self._answers = answers
-        self._heartbeat = streams.heartbeat
+        self._pings = Pings(streams.heartbeat)
         self._live = live
 
     async def ask(self, http: web.Request) -> web.StreamResponse:
@@ -67,8 +66,8 @@ class ChatEdge:
 
     async def _relay(self, http: web.Request, answer: Transcript, form: str, after: int) -> web.StreamResponse:
         kind: type[HttpStream] = SseStream if form == EVENT_STREAM else NdjsonStream
-        stream = kind(http, answer, self._heartbeat)
-        with self._live.streaming(), unstalled(http):
+        stream = kind(http, answer, self._pings)
+        with self._live.streaming(http):
             await answer.opened(COMMIT_AFTER)
             if answer.early is not None:
                 return _refusal(answer.early, answer)

@@ -8,6 +8,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo  # the one way to queue an answer behind those before it
+from multidict import CIMultiDict
 
 from proxy.edge import http1
 from proxy.edge.http1 import Chunked, Length
@@ -79,6 +80,11 @@ class Intake:
     def set_upgraded(self, value: bool) -> None:
         self._parser.set_upgraded(value)
 
+    def renew(self, parser: Any) -> None:  # Any: the C parser has no annotations
+        """Go on with this parser, which has seen nothing yet, where that makes no difference: between two messages."""
+        if self._body is None and not self._head and not self._held:
+            self._parser = parser
+
     def stop(self, error: BadRequest) -> Item:
         """No further byte of this connection counts. Writes the one log line; returns what answers it."""
         self._is_over = self.is_refused = True
@@ -144,6 +150,8 @@ class Intake:
         self._connection.unwatch_head()
         self._body, self._payload = http1.body_of(message), payload
         self._ends_here = message.should_close
+        # The raw ones are read by nobody behind this; the others by forget_heads, which can't empty aiohttp's own.
+        message = message._replace(headers=CIMultiDict(message.headers), raw_headers=())
         found.append((message, payload))
         return data[end - before :], upgraded
 

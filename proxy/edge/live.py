@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 
-from proxy.errors import Draining
+from aiohttp import web
+
+from proxy.edge import stall
+from proxy.edge.rounds import Rounds
 from proxy.telemetry import Metrics
 
 
 class Live:
-    """Counts open streams and sockets. `cut` ends what waits for nothing but us.
+    """Counts open streams and sockets, and cuts those off that take nothing. `cut` ends what waits for nothing but us.
 
     `draining` turns readiness off; not where this process alone leaves (`is_replaced`), since another one is there.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._cut = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._acts: list[Callable[[], None]] = []
+        self._looks = Rounds(stall.STALLED_AFTER / stall.LOOKS)
         self.draining = False
         self.is_replaced = False
         self.sse = 0
         self.websockets = 0
 
-    async def drained(self) -> None:
-        """Wait until the process ends its answers, then raise Draining. The waiter's answer ends the wait."""
-        await self._cut.wait()
-        raise Draining("the process is shutting down")
-
     def on_cut(self, act: Callable[[], None]) -> None:
-        """Have this done as well."""
+        """Have this done when the process ends its answers."""
         self._acts.append(act)
 
     def cut(self) -> None:
-        self._cut.set()
         for act in self._acts:
             act()
 
@@ -45,30 +43,44 @@ class Live:
         """Wait until nothing is open. The caller sets the time limit."""
         await self._idle.wait()
 
-    @contextmanager
-    def streaming(self) -> Iterator[None]:
-        self.sse += 1
-        self._count()
-        try:
-            yield
-        finally:
-            self.sse -= 1
-            self._count()
+    def streaming(self, http: web.Request) -> AbstractContextManager[None]:
+        """While this lasts there is a stream more."""
+        return _Open(http, self, self._looks, streams=1)
 
-    @contextmanager
-    def socket(self) -> Iterator[None]:
-        self.websockets += 1
-        self._count()
-        try:
-            yield
-        finally:
-            self.websockets -= 1
-            self._count()
+    def socket(self, http: web.Request) -> AbstractContextManager[None]:
+        """While this lasts there is a WebSocket more."""
+        return _Open(http, self, self._looks, streams=0)
 
-    def _count(self) -> None:
+    def count(self, *, streams: int, sockets: int) -> None:
+        """So many more of each."""
+        self.sse += streams
+        self.websockets += sockets
         self._metrics.sse_connections.set(self.sse)
         self._metrics.ws_connections.set(self.websockets)
         if self.sse or self.websockets:
             self._idle.clear()
         else:
             self._idle.set()
+
+
+class _Open(stall.Watched, AbstractContextManager[None]):
+    """A class and no generator: each open connection has one."""
+
+    __slots__ = ("_live", "_looks", "_streams", "_turn")
+
+    def __init__(self, http: web.Request, live: Live, looks: Rounds, *, streams: int) -> None:
+        super().__init__(http)
+        self._live = live
+        self._looks = looks
+        self._streams = streams
+        self._turn = 0
+
+    def __enter__(self) -> None:
+        self._live.count(streams=self._streams, sockets=1 - self._streams)
+        self._turn = self._looks.join(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._looks.leave(self, self._turn)
+        self._live.count(streams=-self._streams, sockets=self._streams - 1)

@@ -18,11 +18,9 @@ from proxy.edge.events import as_sse, number_after
 from proxy.edge.live import Live
 from proxy.edge.ops import json_response
 from proxy.edge.read import REQUEST_ID, Reader
-from proxy.edge.sse import event_source, put
-from proxy.edge.stall import unstalled
+from proxy.edge.sse import PING, Pings, begin, event_source, put
 from proxy.errors import (
     BadRequest,
-    ClientGone,
     Denied,
     Draining,
     ProxyError,
@@ -145,7 +143,7 @@ class EventsEdge:
         self._flow = flow
         self._reader = reader
         self._channels = channels
-        self._heartbeat = streams.heartbeat
+        self._pings = Pings(streams.heartbeat)
         self._live = live
         self._owned = owned
         self._clock = clock
@@ -153,13 +151,10 @@ class EventsEdge:
     async def listen(self, http: web.Request) -> web.StreamResponse:
         session = session_of(await self._flow.admit(self._reader.client(http, "events")))
         after = number_after(http.headers.get("Last-Event-ID", http.query.get("after")), CHANNEL)
-        response = event_source(self._heartbeat)
-        with self._live.streaming(), unstalled(http):
-            try:
-                await response.prepare(http)
-            except ConnectionError as error:
-                raise ClientGone from error
-            async with response:  # leaving ends the library's ping
+        response = event_source()
+        with self._live.streaming(http):
+            await begin(http, response)
+            with self._pings.to(http, response, PING):
                 await put(response, sse.comment("open"))
                 try:
                     await self._relay(http, response, session, after)

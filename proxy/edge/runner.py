@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo  # the one way to queue an answer behind those before it
+from multidict import CIMultiDict
 
 from proxy.edge import http1
 from proxy.edge.http1 import assert_c_parser, log
@@ -65,6 +66,25 @@ class Connection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._intake = Intake(self._parser, self)
         self._parser = self._intake  # type: ignore[assignment]  # has the four methods that a server calls
+
+    def _make_parser(self) -> HttpRequestParser:
+        """As aiohttp does: its own can't be told to let go of the last head that it read."""
+        return HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=http1.MAX_LINE,
+            max_headers=self.max_headers,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=False,  # bodies are counted, judged and signed as they came
+            max_msg_queue_size=MAX_PIPELINED,
+        )
+
+    def forget_head(self) -> None:
+        """Let go of the last head, unless another one is on its way already."""
+        if not self._messages:
+            self._intake.renew(self._make_parser())
 
     # What the intake needs to know
 
@@ -266,6 +286,14 @@ class Runner(web.AppRunner):
     def _strict(self) -> Server:
         assert isinstance(self.server, Server)  # noqa: S101 - made above, by setup()
         return self.server
+
+
+def forget_heads(http: web.Request, response: web.StreamResponse) -> None:
+    """Once the response has begun: a connection that is held for long needs none of its heads, which take 10 KiB."""
+    response.headers.clear()
+    if isinstance(http.headers, CIMultiDict) and isinstance(http.protocol, Connection):
+        http.headers.clear()
+        http.protocol.forget_head()
 
 
 def make_runner(

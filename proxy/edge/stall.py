@@ -5,40 +5,31 @@ What it doesn't: one that reads a byte now and then; it is held as long as its a
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from aiohttp import web
 
 STALLED_AFTER = 30.0  # seconds in which a full socket takes nothing
 LOOKS = 3
 
 
-@contextmanager
-def unstalled(http: web.Request) -> Iterator[None]:
-    """While this lasts, a client that takes nothing is cut off: whoever writes to it gets a ConnectionError.
+class Watched:
+    """A connection that is cut off when it takes nothing: whoever writes to it gets a ConnectionError.
 
-    One timer for each connection: a timeout around each write would cost more than the write.
+    Looked at from time to time: a timeout around each write would cost more than the write.
     """
-    loop, transport = asyncio.get_running_loop(), http.transport
-    last, idle = 0, 0
-    timer: asyncio.TimerHandle
 
-    def look() -> None:
-        nonlocal last, idle, timer
+    __slots__ = ("_http", "_idle", "_last")
+
+    def __init__(self, http: web.Request) -> None:
+        self._http = http
+        self._last = 0
+        self._idle = 0
+
+    def visit(self) -> None:
+        transport = self._http.transport
         if transport is None or transport.is_closing():
             return
-        size = transport.get_write_buffer_size() if http.protocol.writing_paused else 0
-        idle = idle + 1 if size and size >= last else 0
-        last = size
-        if idle >= LOOKS:
+        size = transport.get_write_buffer_size() if self._http.protocol.writing_paused else 0
+        self._idle = self._idle + 1 if size and size >= self._last else 0
+        self._last = size
+        if self._idle >= LOOKS:
             transport.abort()
-        else:
-            timer = loop.call_later(STALLED_AFTER / LOOKS, look)
-
-    timer = loop.call_later(STALLED_AFTER / LOOKS, look)
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -21,7 +21,7 @@ from proxy.edge.chat import new_request, session_of
 from proxy.edge.events import as_frame, as_push, number_after
 from proxy.edge.live import Live
 from proxy.edge.read import Reader, json_object, message
-from proxy.edge.stall import unstalled
+from proxy.edge.runner import forget_heads
 from proxy.errors import BadRequest, ClientGone, Conflict, Draining, ProxyError, SessionInvalid, UpgradeRequired
 from proxy.flow import Flow
 from proxy.model import Client, Request, Session
@@ -75,11 +75,10 @@ class WebSocketEdge:
             raise UpgradeRequired("no WebSocket handshake", headers=UPGRADE)
         client = await self._flow.admit(self._reader.client(http, "ws"))  # refused before upgrading
         await socket.prepare(http)
-        with self._live.socket(), unstalled(http):
+        forget_heads(http, socket)
+        with self._live.socket(http):
             pushes = self._channels.follow(self._address(client), number_after(http.query.get("after"), CHANNEL))
-            await _Conversation(
-                socket, client, self._flow, self._answers, self._live, pushes, self._max_bytes, self._clock
-            ).run()
+            await _Conversation(socket, client, self._flow, self._answers, pushes, self._max_bytes, self._clock).run()
         return socket
 
     def _address(self, client: Client) -> Address:
@@ -100,13 +99,25 @@ class _Turn:
 class _Conversation:
     """One open socket."""
 
+    __slots__ = (
+        "_answers",
+        "_client",
+        "_clock",
+        "_flow",
+        "_max_bytes",
+        "_pushes",
+        "_relaying",
+        "_socket",
+        "_tasks",
+        "_waiting",
+    )
+
     def __init__(
         self,
         socket: web.WebSocketResponse,
         client: Client,
         flow: Flow,
         answers: Answers,
-        live: Live,
         pushes: AsyncGenerator[Sequence[Event], None],
         max_bytes: int,
         clock: Callable[[], float],
@@ -116,22 +127,21 @@ class _Conversation:
         self._client = client
         self._flow = flow
         self._answers = answers
-        self._live = live
         self._pushes = pushes
         self._clock = clock
-        self._waiting: asyncio.Queue[_Turn] = asyncio.Queue(MAX_WAITING)
+        self._waiting: list[_Turn] = []
+        self._tasks = asyncio.TaskGroup()
+        self._relaying: asyncio.Task[None] | None = None  # while there is something to relay
 
     async def run(self) -> None:
+        """Until the client leaves, or the process does: then the pushes end in Draining."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                helpers = [
-                    tasks.create_task(self._relay_waiting()),
-                    tasks.create_task(self._relay_pushes()),
-                    tasks.create_task(self._live.drained()),
-                ]
+            async with self._tasks:
+                pushing = self._tasks.create_task(self._relay_pushes())
                 await self._read()
-                for task in helpers:  # the client is gone: nobody is left to answer
-                    task.cancel()
+                pushing.cancel()  # the client is gone: nobody is left to answer
+                if self._relaying is not None:
+                    self._relaying.cancel()
         except* Draining:
             await self._socket.close(code=WSCloseCode.GOING_AWAY, message=Draining.code.encode())
 
@@ -185,21 +195,23 @@ class _Conversation:
         return await self._answers.find(session_of(self._client), answer_id)
 
     def _wait(self, turn: _Turn) -> None:
-        try:
-            self._waiting.put_nowait(turn)
-        except asyncio.QueueFull:
-            raise Conflict(f"{MAX_WAITING} messages are waiting already") from None
+        if len(self._waiting) >= MAX_WAITING:
+            raise Conflict(f"{MAX_WAITING} messages are waiting already")
+        self._waiting.append(turn)
+        if self._relaying is None:
+            self._relaying = self._tasks.create_task(self._relay_waiting())
 
     async def _relay_waiting(self) -> None:
-        """Answer what waits, in order. Ends when the socket's reading ends."""
-        while True:
-            turn = await self._waiting.get()
+        """Answer what waits, in order, until nothing does or the socket's reading ends."""
+        while self._waiting:
+            turn = self._waiting.pop(0)
             try:
                 await self._relay(turn)
             except ProxyError as error:
                 await self._refuse(error, turn.request.id if turn.request else "", turn.more)
             except ClientGone:
                 return
+        self._relaying = None
 
     async def _relay(self, turn: _Turn) -> None:
         if turn.request is not None:

@@ -16,6 +16,7 @@ from sys import getsizeof
 from proxy.errors import OutputBlocked, ProxyError
 from proxy.model import Count, Request
 from proxy.streams import StreamSettings
+from proxy.streams.news import News
 
 Fields = dict[str, object]
 LAST = frozenset({"done", "error"})
@@ -75,8 +76,8 @@ class Transcript(ABC):
         """Wait until the upstream has opened or the answer is over, but no longer than `seconds`."""
 
     @abstractmethod
-    def follow(self, after: int = -1, every: float | None = None) -> AsyncGenerator[Sequence[Event], None]:
-        """All events behind number `after`, as they come; with `every`, nothing after so many seconds of silence."""
+    def follow(self, after: int = -1) -> AsyncGenerator[Sequence[Event], None]:
+        """All events behind number `after`, as they come."""
 
 
 class Answer(Transcript):
@@ -93,7 +94,7 @@ class Answer(Transcript):
         self._text_bytes = 0
         self._settings = settings
         self._announce = announce
-        self._news = asyncio.Event()
+        self._news = News()
         self._listeners = 0
         self._is_heard_elsewhere = False
         self._is_detached = False
@@ -116,7 +117,7 @@ class Answer(Transcript):
 
     async def start(self) -> None:
         self.has_opened = True
-        self._tell()
+        self._news.tell()
 
     async def send(self, text: str) -> None:
         self._text_bytes += len(text.encode())
@@ -186,7 +187,7 @@ class Answer(Transcript):
         while not (self.is_admitted or self.is_over):
             await self._news.wait()
 
-    async def follow(self, after: int = -1, every: float | None = None) -> AsyncGenerator[Sequence[Event], None]:
+    async def follow(self, after: int = -1) -> AsyncGenerator[Sequence[Event], None]:
         """Ends with the answer, which the flow's timeouts end."""
         at = after + 1
         while True:
@@ -196,26 +197,16 @@ class Answer(Transcript):
                 yield batch
             elif self.is_over:
                 return
-            elif every is None:
-                await self._news.wait()  # a timeout for each piece would cost more than the piece
             else:
-                try:
-                    async with asyncio.timeout(every):
-                        await self._news.wait()
-                except TimeoutError:
-                    yield ()
+                await self._news.wait()  # a timeout for each piece would cost more than the piece
 
     def _add(self, name: str, fields: Fields) -> None:
         if self.is_over:
             return
         self.events.append(Event(len(self.events), name, fields))
-        self._tell()
+        self._news.tell()
         if name != "delta":
             self._milestone()
-
-    def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
 
     def _come(self) -> None:
         self.close()

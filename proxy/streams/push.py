@@ -18,6 +18,7 @@ import orjson
 
 from proxy.errors import Draining
 from proxy.streams.answer import Event, Fields
+from proxy.streams.news import News
 
 CHANNEL = "push"  # what stands before the number in an event's id
 MAX_EACH = {"push": 100, "start": 20}  # kept for one session; the oldest goes first
@@ -66,7 +67,7 @@ class Channels(Protocol):
 @dataclass(slots=True)
 class _Session:
     events: dict[int, Event] = field(default_factory=dict)  # by number, in order
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    news: News = field(default_factory=News)
     listeners: int = 0
 
 
@@ -119,7 +120,7 @@ class MemoryChannels:
         session.listeners += 1
         try:
             while not self._is_closed:
-                news, now = session.news, self._clock()
+                now = self._clock()
                 batch = [
                     event for number, event in session.events.items() if number > after and self._lasts(number, now)
                 ]
@@ -127,7 +128,7 @@ class MemoryChannels:
                     after = batch[-1].number
                     yield batch
                 else:
-                    await news.wait()
+                    await session.news.wait()
             raise Draining("the process is shutting down", retry_after=1)
         finally:
             session.listeners -= 1
@@ -138,7 +139,7 @@ class MemoryChannels:
         if self._sweeping is not None:
             self._sweeping.cancel()
         for session in self._sessions.values():
-            _tell(session)
+            session.news.tell()
 
     def _next(self) -> int:
         """Microseconds, and never the same twice: what a client saw last is older than all that comes."""
@@ -161,7 +162,7 @@ class MemoryChannels:
             self._forget(next(iter(self._oldest["start"] or self._oldest["push"])))
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
-        _tell(session)
+        session.news.tell()
         return session
 
     def _lasts(self, number: int, now: float) -> bool:
@@ -186,8 +187,3 @@ class MemoryChannels:
     def _tidy(self, address: Address, session: _Session) -> None:
         if not session.listeners and not session.events:
             self._sessions.pop(address, None)
-
-
-def _tell(session: _Session) -> None:
-    news, session.news = session.news, asyncio.Event()
-    news.set()

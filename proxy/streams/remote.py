@@ -75,20 +75,14 @@ class RemoteAnswer(Transcript):
                         if self.has_opened:
                             return
 
-    async def follow(self, after: int = -1, every: float | None = None) -> AsyncGenerator[Sequence[Event], None]:
+    async def follow(self, after: int = -1) -> AsyncGenerator[Sequence[Event], None]:
         at = after + 1
-        said = self._clock()
         async with aclosing(self._changes()) as changes:
             async for _ in changes:
                 if at < len(self.events):
                     batch = self.events[at:]
                     at = len(self.events)
-                elif every is not None and self._clock() - said >= every:
-                    batch = []
-                else:
-                    continue
-                yield batch
-                said = self._clock()
+                    yield batch
 
     async def _changes(self) -> AsyncGenerator[None, None]:
         """After every look, until the answer is over. Its replica's timeouts end it, or their absence."""

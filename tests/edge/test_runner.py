@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from proxy.edge.http1 import read_body
-from proxy.edge.runner import MAX_PIPELINED, Connection
+from proxy.edge.runner import MAX_PIPELINED, Connection, forget_heads
 from proxy.errors import ClientGone
 from tests.edge.listener import PATIENCE, answers, drip, eventually, listening, read_answer, recorded, until_closed
 
@@ -139,6 +139,38 @@ async def test_a_stream_outlives_every_deadline() -> None:
             await listener.silent_connection_ends()
         go_on.put_nowait(b"")
         assert (await reader.read()).endswith(b"\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("when", ["along", "within the stream", "half along", "behind it"])
+async def test_behind_a_stream_that_forgot_its_head_the_next_request_is_answered(when: str, method: str) -> None:
+    async def handle(http: web.Request) -> web.StreamResponse:
+        if http.path == "/next":
+            return web.Response(body=await http.read(), headers={"X-Heard": http.headers["X-Said"]})
+        response = web.StreamResponse()
+        await response.prepare(http)
+        forget_heads(http, response)
+        assert not http.headers
+        entered.set()
+        await soon(go_on)
+        await response.write(b"end")
+        return response
+
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    following = f"{method} /next HTTP/1.1\r\nHost: a\r\nX-Said: word\r\nContent-Length: 4\r\n\r\nbody".encode()
+    along = {"along": len(following), "half along": 30}.get(when, 0)
+    async with listening(handle) as listener, listener.connect() as (reader, writer):
+        writer.write(GET + following[:along])
+        await soon(entered)
+        if when != "behind it":
+            writer.write(following[along:])
+        go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            assert b"end" in await reader.readuntil(b"\r\n0\r\n\r\n")
+        if when == "behind it":
+            writer.write(following)
+        answer = await read_answer(reader)
+        assert (answer.status, answer.headers["x-heard"], answer.body) == (200, "word", b"body")
 
 
 async def test_a_websocket_outlives_every_deadline() -> None:

@@ -380,22 +380,6 @@ async def test_a_listener_whose_journal_does_not_come_back_is_told_and_may_resum
     assert found.events[-1].number == answer.events[-1].number  # whoever comes back behind it misses nothing
 
 
-async def test_signs_of_life_come_in_silence(store: RedisJournals) -> None:
-    clock = Clock()
-    journal_ = Journal(Between(store, clock=clock), SEALER, clock=clock)
-    answer = written(journal_, new_answer())
-    await journal_.write()
-    found = await have_by(journal_)
-    batches = []
-    async with asyncio.timeout(20), aclosing(found.follow(every=1)) as following:
-        async for batch in following:
-            batches.append([event.name for event in batch])
-            if len(batches) == 3:
-                await answer.done()
-                await journal_.write()
-    assert batches == [["start"], [], [], ["done"]]
-
-
 async def have_by(journal_: Journal) -> RemoteAnswer:
     found = await journal_.find(SESSION, "a1")
     assert found is not None
