@@ -17,10 +17,10 @@ from proxy.config import A_SECRET, ConfigError, Place, Problem, Secret, Section,
 from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
 from proxy.filters import FilterSettings
+from proxy.guard.content import ContentSettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
 from proxy.guard.origin import normal_origin
 from proxy.guard.session import SessionSettings
-from proxy.guard.shape import ContentSettings
 from proxy.loading import Rules, apply_environment, validate
 from proxy.store.url import StoreSettings, parse_url
 from proxy.streams import StreamSettings
@@ -38,9 +38,9 @@ RULES = Rules(
     plain=("store.url",),
     planned=(
         "connections", "budgets", "reputation", "hooks", "uploads", "keys", "telemetry.traces",
-        "content.rules", "content.pii", "filters.pii", "filters.secrets", "filters.markup", "filters.links",
+        "content.pii", "filters.pii", "filters.secrets", "filters.markup", "filters.links",
         "sites.*.embed_keys", "sites.*.budgets",
-        "sites.*.content.rules", "sites.*.content.pii",
+        "sites.*.content.pii",
         "sites.*.filters.pii", "sites.*.filters.secrets", "sites.*.filters.markup", "sites.*.filters.links",
     )
 )  # fmt: skip
@@ -140,8 +140,12 @@ class Settings(Section):
 
 
 def _overridden(general: S, own: S | None) -> S:
-    """The general section with what the site's own one says."""
-    written = {} if own is None else {key: getattr(own, key) for key in own.model_fields_set}
+    """The general section with what the site's own one says, section by section."""
+    written: dict[str, object] = {}
+    for key in () if own is None else own.model_fields_set:
+        value, before = getattr(own, key), getattr(general, key)
+        are_sections = isinstance(value, Section) and type(value) is type(before)
+        written[key] = _overridden(before, value) if are_sections else value
     return general.model_copy(update=written)
 
 

@@ -15,8 +15,8 @@ from pydantic_core import PydanticUndefined
 
 from proxy.config import A_SECRET, ConfigError, Problem, Secret, parse_yaml
 from proxy.forms import Form, describe, field_form, forms, inside, is_section, items_of, values_of
+from proxy.guard.content import ContentSettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
-from proxy.guard.shape import ContentSettings
 from proxy.settings import MAKE_KEY, RULES, Loaded, Settings, is_loopback, json_schema, load
 from proxy.starter import starter
 from proxy.variables import VARIABLES

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from proxy.content.detect import Detector
+from proxy.guard.content import Content, ContentSettings
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.origin import Host, Origin
 from proxy.guard.session import SessionStage
-from proxy.guard.shape import ContentSettings, Shape
+from proxy.guard.shape import Shape
 from proxy.model import Client, Mode, Request, Site, Stage
 from proxy.store import Store
 
@@ -40,4 +42,6 @@ def message_stages(
     modes: tuple[Mode, ...] = ("enforce", "observe")
     shapes = [Shape(content, mode) for mode in modes if any(one.mode == mode for one in content.values())]
     ruled = [mode for mode in modes if any(rule.mode == mode for rules in limits.values() for rule in rules)]
-    return [*shapes, *(Limits(limits, store, mode) for mode in ruled)]
+    detector = Detector()
+    contents = [Content(content, mode, detector) for mode in modes if any(one.mode == mode for one in content.values())]
+    return [*shapes, *(Limits(limits, store, mode) for mode in ruled), *contents]

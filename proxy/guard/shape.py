@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
-from pydantic import Field
-
-from proxy.config import Section
 from proxy.errors import BadRequest, TooLarge
+from proxy.guard.content import ContentSettings
 from proxy.model import Mode, Request
 
 MAX_CONTEXT_KEYS = 32
 MAX_CONTEXT_CHARS = 4096
 MAX_DEPTH = 6
-
-
-class ContentSettings(Section):
-    max_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
-    mode: Mode = "enforce"
 
 
 class Shape:

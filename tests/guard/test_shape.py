@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from proxy.errors import BadRequest, TooLarge
-from proxy.guard.shape import MAX_DEPTH, ContentSettings, Shape
+from proxy.guard.content import ContentSettings
+from proxy.guard.shape import MAX_DEPTH, Shape
 from proxy.model import Message, Request
 from tests.clients import request
 

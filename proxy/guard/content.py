@@ -1,0 +1,147 @@
+"""What a message says: judged by the content rules, then refused, neutralised, or named to the upstream.
+
+What it stops: attacks on what stands behind the workflow (databases, shells, pages, templates, files) and on the model,
+as far as the packs in content/rules know them; docs/detection.md has the figures. What it doesn't: an attack in words
+that no rule knows. A detection is a reason to refuse, its absence is no proof of good faith.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from proxy.config import Section
+from proxy.content.detect import CATEGORIES, THRESHOLD, Detector, Hit, Judgement
+from proxy.content.html import sanitize
+from proxy.errors import ContentBlocked
+from proxy.model import Mode, Request
+from proxy.telemetry import audit
+
+Action = Literal["block", "sanitize", "flag", "off"]
+MAX_RULES_TOLD = 12  # in an audit event
+
+
+class RuleSettings(Section):
+    """What happens to a message with a detection in a category.
+
+    block: it is refused. sanitize: it passes, its markup neutralised, and is named in the upstream token; with `xss`
+    that is done to every message. flag: it passes unchanged, and is named. off: the category isn't looked at.
+    """
+
+    xss: Action = "block"
+    sql_injection: Action = "block"
+    command_injection: Action = "block"
+    path_traversal: Action = "block"
+    prompt_injection: Action = "block"
+    spam: Action = "flag"
+    bot: Action = "flag"
+
+    def actions(self) -> dict[str, Action]:
+        return {category: getattr(self, category) for category in CATEGORIES}
+
+
+class ContentSettings(Section):
+    max_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    mode: Mode = "enforce"
+    rules: RuleSettings = RuleSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one message: the strictest action, and why. `text` is what may go upstream."""
+
+    action: Literal["allow", "sanitize", "block"]
+    scores: Mapping[str, float]
+    flags: tuple[str, ...]
+    hits: tuple[Hit, ...]
+    text: str
+
+
+def find(text: str, judgement: Judgement, actions: Mapping[str, Action]) -> Finding:
+    """Weigh a judgement of a text by a site's actions."""
+    scores = {name: round(score, 3) for name, score in judgement.scores.items() if actions[name] != "off"}
+    detected = [name for name in CATEGORIES if scores.get(name, 0.0) >= THRESHOLD]
+    hits = tuple(hit for hit in judgement.hits if hit.category in scores)
+    if any(actions[name] == "block" for name in detected):
+        return Finding("block", scores, (), hits, text)
+    clean = text
+    if actions["xss"] == "sanitize" or any(actions[name] == "sanitize" for name in detected):
+        clean = sanitize(text)
+    return Finding("allow" if clean == text else "sanitize", scores, tuple(detected), hits, clean)
+
+
+class Content:
+    """The content rules of every site, for the sites in one mode."""
+
+    name = "content"
+
+    def __init__(self, content: Mapping[str, ContentSettings], mode: Mode, detector: Detector) -> None:
+        self.mode = mode
+        self._actions = {
+            site: settings.rules.actions()
+            for site, settings in content.items()
+            if settings.mode == mode and set(settings.rules.actions().values()) != {"off"}
+        }
+        self._detector = detector
+
+    async def check(self, request: Request) -> Request:
+        """Refuse, or return the request with its verdict and with what may go upstream of its text.
+
+        A page's facts are judged as strictly as what the visitor wrote: whoever can write one can write the other.
+        """
+        actions = self._actions.get(request.site.name)
+        if actions is None:
+            return request
+        judgement = together(self._detector.judge(text) for text in texts(request))
+        finding = find(request.message.text, judgement, actions)
+        if finding.hits:
+            self._tell(request, finding)
+        if finding.action == "block":
+            raise ContentBlocked(_reason(finding))
+        verdict = replace(request.verdict, scores=finding.scores, flags=request.verdict.flags + finding.flags)
+        if self.mode == "observe" or finding.action == "allow":
+            return replace(request, verdict=verdict) if finding.scores else request
+        message = replace(request.message, text=finding.text)
+        return replace(request, verdict=verdict, message=message)
+
+    def _tell(self, request: Request, finding: Finding) -> None:
+        audit(
+            "CONTENT", site=request.site.name, action=finding.action, mode=self.mode, scores=dict(finding.scores),
+            rules=[hit.rule for hit in finding.hits[:MAX_RULES_TOLD]], request_id=request.id, ip=request.client.ip,
+        )  # fmt: skip
+
+
+def _reason(finding: Finding) -> str:
+    detected = [name for name, score in finding.scores.items() if score >= THRESHOLD]
+    rules = [hit.rule for hit in finding.hits if hit.category in detected]
+    return f"{', '.join(detected)} ({', '.join(rules[:MAX_RULES_TOLD])})"
+
+
+def texts(request: Request) -> Iterator[str]:
+    """Everything in a request that the client wrote: the message, and names and values of the context (which
+    guard/shape.py bounded).
+    """
+    yield request.message.text
+    values: list[object] = [request.message.context]
+    while values:
+        match values.pop():
+            case str() as text:
+                yield text
+            case dict() as fields:
+                values.extend(item for pair in fields.items() for item in pair)
+            case list() as items:
+                values.extend(items)
+
+
+def together(judgements: Iterator[Judgement]) -> Judgement:
+    """The worst of several: each category's highest score, and all hits."""
+    scores: dict[str, float] = {}
+    hits: dict[str, Hit] = {}
+    for judgement in judgements:
+        for category, score in judgement.scores.items():
+            scores[category] = max(score, scores.get(category, 0.0))
+        hits |= {hit.rule: hit for hit in judgement.hits if hit.rule not in hits}
+    return Judgement(scores, tuple(hits.values()))
