@@ -48,6 +48,7 @@ class Session:
     ends: float  # Unix time
     owner: str = ""  # whom it belongs to, where its credential says so: `key:NAME`, `jwt:ISSUER#SUB`
     key: str = ""  # what it was opened with: `api_key:NAME`, `embed_key:NAME`, `jwt`; nothing for anonymous ones
+    born: int = 0  # Unix time of its opening; refreshing doesn't change it
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     host = Host(settings.listen.allowed_hosts)
     reader = Reader(settings.listen, settings.session.cookie_name)
     live = Live(metrics)
-    sessions = Sessions(settings.session, resources.session_key, store)
+    sessions = Sessions(settings.session, resources.session_key, store, resources.revocations, metrics)
     session_stage = SessionStage(sessions)
     flow = Flow(
         connect_stages=guard.connect_stages(
@@ -75,6 +75,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         metrics=metrics,
     )
     answers = _answers(settings, resources)
+    resources.revocations.on_change(lambda: answers.expel(resources.revocations.is_revoked))
     public = public_app(
         chat=ChatEdge(flow, reader, answers, settings.streams, live),
         websocket=WebSocketEdge(
@@ -85,9 +86,10 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             live,
             channels,
             resources.owned,
+            resources.revocations,
             max_bytes=settings.listen.max_body_bytes,
         ),
-        events=EventsEdge(flow, reader, channels, settings.streams, live, resources.owned),
+        events=EventsEdge(flow, reader, channels, settings.streams, live, resources.owned, resources.revocations),
         session=SessionEdge(flow, reader, sessions, settings.session, metrics, secure=production),
         page=PageEdge(reader, host, sites),
         reader=reader,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from proxy import upstream
 from proxy.config import Secret
+from proxy.guard.revocation import Revocations
 from proxy.model import Session, Upstream
 from proxy.settings import Settings
 from proxy.store.failover import FailoverStore
@@ -43,6 +44,7 @@ class Resources:
     channels: MemoryChannels | SharedChannels
     journal: Journal | None
     claims: Claims
+    revocations: Revocations
 
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
@@ -70,7 +72,8 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
             name: settings.site_streams(name).journal_ttl + settings.longest_answer(name) for name in settings.sites
         }
         claims = Claims(store, sealer, kept)
-        yield Resources(session_key, store, signer, lines, channels, journal, claims)
+        revocations = await stack.enter_async_context(_revocations(settings, session_key, store))
+        yield Resources(session_key, store, signer, lines, channels, journal, claims, revocations)
 
 
 @asynccontextmanager
@@ -113,6 +116,20 @@ async def _journal(
         yield journal
     finally:
         await journal.close()
+
+
+@asynccontextmanager
+async def _revocations(
+    settings: Settings, session_key: bytes, store: MemoryStore | FailoverStore
+) -> AsyncIterator[Revocations]:
+    shared = store.revocations if isinstance(store, FailoverStore) else None
+    session = settings.session
+    revocations = Revocations(session_key, session.longest, shared, session.revocation_patience)
+    await revocations.start()
+    try:
+        yield revocations
+    finally:
+        await revocations.close()
 
 
 def _sealer(settings: Settings, session_key: bytes) -> Sealer:

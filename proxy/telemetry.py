@@ -71,6 +71,12 @@ class Metrics:
         self.sse_connections = Gauge("sidegate_sse_connections", "Open SSE responses", registry=registry)
         self.ws_connections = Gauge("sidegate_ws_connections", "Open WebSockets", registry=registry)
         self.sessions_opened = Counter("sidegate_sessions_opened", "Sessions issued", ["site"], registry=registry)
+        self.sessions_ended = Counter(
+            "sidegate_sessions_ended",
+            "Sessions ended before their time, by why",
+            ["site", "reason"],
+            registry=registry,
+        )
         self.pushes = Counter(
             "sidegate_pushes",
             "What was sent to sessions later: delivered, kept, or a code",

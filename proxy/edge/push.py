@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
 from collections.abc import Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import orjson
@@ -32,6 +30,7 @@ from proxy.filters.chain import Chain
 from proxy.filters.whole import filtered, filtered_text
 from proxy.flow import Flow
 from proxy.guard.push import Pusher, Pushers
+from proxy.guard.revocation import Revocations
 from proxy.guard.shape import bounded
 from proxy.model import Session
 from proxy.streams import StreamSettings
@@ -128,7 +127,7 @@ def _message(fields: Fields, outlet: Outlet) -> Fields:
 
 
 class EventsEdge:
-    """`owned` names a session as the upstream knows it. `clock` gives Unix time."""
+    """`owned` names a session as the upstream knows it."""
 
     def __init__(
         self,
@@ -138,7 +137,7 @@ class EventsEdge:
         streams: StreamSettings,
         live: Live,
         owned: Callable[[Session], str],
-        clock: Callable[[], float] = time.time,
+        revocations: Revocations,
     ) -> None:
         self._flow = flow
         self._reader = reader
@@ -146,7 +145,7 @@ class EventsEdge:
         self._pings = Pings(streams.heartbeat)
         self._live = live
         self._owned = owned
-        self._clock = clock
+        self._revocations = revocations
 
     async def listen(self, http: web.Request) -> web.StreamResponse:
         session = session_of(await self._flow.admit(self._reader.client(http, "events")))
@@ -166,11 +165,6 @@ class EventsEdge:
     async def _relay(self, http: web.Request, response: EventSourceResponse, session: Session, after: int) -> None:
         """Until the client leaves, the session ends (SessionInvalid) or the process does (Draining)."""
         address = Address(session.site, self._owned(session))
-        with suppress(TimeoutError):
-            async with (
-                asyncio.timeout(session.ends - self._clock()),
-                aclosing(self._channels.follow(address, after)) as batches,
-            ):
-                async for events in batches:
-                    await put(response, as_sse(CHANNEL, events))
-        raise SessionInvalid("the session ended while it listened")
+        async with self._revocations.lasting(session), aclosing(self._channels.follow(address, after)) as batches:
+            async for events in batches:
+                await put(response, as_sse(CHANNEL, events))

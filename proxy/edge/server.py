@@ -50,6 +50,7 @@ def public_app(
     app.router.add_get("/page/{name}", page.asset)
     app.router.add_get("/health", health)
     app.router.add_post("/v1/session", session.open)
+    app.router.add_delete("/v1/session", session.close)
     app.router.add_post("/v1/session/refresh", session.refresh)
     app.router.add_post("/v1/session/ticket", session.ticket)
     app.router.add_post("/v1/messages", chat.ask)

@@ -1,4 +1,4 @@
-"""POST /v1/session, /v1/session/refresh, /v1/session/ticket: how a visitor becomes known, and stays so."""
+"""/v1/session, /v1/session/refresh, /v1/session/ticket: how a visitor becomes known, stays so, and leaves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from aiohttp import web
 
 from proxy.edge.ops import json_response
 from proxy.edge.read import Reader
-from proxy.errors import BadRequest, SessionInvalid
+from proxy.errors import BadRequest, Denied, SessionInvalid
 from proxy.flow import Flow
 from proxy.guard.session import TICKET_SECONDS, Issued, Sessions, SessionSettings
 from proxy.telemetry import Metrics, audit
@@ -52,16 +52,32 @@ class SessionEdge:
         token = (await self._reader.json(http)).get("refresh_token")
         if not isinstance(token, str):
             raise BadRequest("no refresh_token", public='The field "refresh_token" must be a string.')
-        issued = await self._sessions.refresh(client, token)
-        if issued.session.site not in {site.name for site in client.sites}:
-            raise SessionInvalid("the session belongs to a site that this page may not talk to")
-        return self._answer(issued)
+        try:
+            return self._answer(await self._sessions.refresh(client, token))
+        except Denied as denied:
+            self._metrics.denied.labels("refresh", denied.code, "enforce").inc()
+            audit(
+                "DENIED", stage="refresh", code=denied.code, detail=denied.detail,
+                request_id=client.request_id, ip=client.ip,
+            )  # fmt: skip
+            raise
 
     async def ticket(self, http: web.Request) -> web.Response:
         client = await self._flow.admit(self._reader.client(http, "ticket"))
         if client.session is None or client.credential is None or client.credential.kind == "ticket":
             raise SessionInvalid("a ticket is no credential for another")
         return json_response({"ticket": self._sessions.ticket(client.session), "expires_in": TICKET_SECONDS})
+
+    async def close(self, http: web.Request) -> web.Response:
+        """All tokens of the session end, everywhere. Raises UpstreamUnavailable where that was not written down."""
+        client = await self._flow.admit(self._reader.client(http, "end"))
+        if client.session is None or client.credential is None or client.credential.kind == "ticket":
+            raise SessionInvalid("a ticket ends no session")
+        await self._sessions.end(client.session, "visitor")
+        response = web.Response(status=204)
+        if self._settings.cookie:
+            response.del_cookie(self._settings.cookie_name, httponly=True, secure=self._secure, samesite="Lax")
+        return response
 
     def _answer(self, issued: Issued) -> web.Response:
         response = json_response(

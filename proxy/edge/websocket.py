@@ -8,7 +8,6 @@ upgrade. What it doesn't: unmasked frames pass, which harms no one but a broken 
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
@@ -24,6 +23,7 @@ from proxy.edge.read import Reader, json_object, message
 from proxy.edge.runner import forget_heads
 from proxy.errors import BadRequest, ClientGone, Conflict, Draining, ProxyError, SessionInvalid, UpgradeRequired
 from proxy.flow import Flow
+from proxy.guard.revocation import Revocations
 from proxy.model import Client, Request, Session
 from proxy.streams import StreamSettings
 from proxy.streams.answer import Event, Fields, Transcript, error_fields
@@ -47,9 +47,9 @@ class WebSocketEdge:
         live: Live,
         channels: Channels,
         owned: Callable[[Session], str],
+        revocations: Revocations,
         *,
         max_bytes: int,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._flow = flow
         self._reader = reader
@@ -58,8 +58,8 @@ class WebSocketEdge:
         self._live = live
         self._channels = channels
         self._owned = owned
+        self._revocations = revocations
         self._max_bytes = max_bytes
-        self._clock = clock
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
         offered = {name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",")}
@@ -78,7 +78,9 @@ class WebSocketEdge:
         forget_heads(http, socket)
         with self._live.socket(http):
             pushes = self._channels.follow(self._address(client), number_after(http.query.get("after"), CHANNEL))
-            await _Conversation(socket, client, self._flow, self._answers, pushes, self._max_bytes, self._clock).run()
+            await _Conversation(
+                socket, client, self._flow, self._answers, pushes, self._revocations, self._max_bytes
+            ).run()
         return socket
 
     def _address(self, client: Client) -> Address:
@@ -102,11 +104,11 @@ class _Conversation:
     __slots__ = (
         "_answers",
         "_client",
-        "_clock",
         "_flow",
         "_max_bytes",
         "_pushes",
         "_relaying",
+        "_revocations",
         "_socket",
         "_tasks",
         "_waiting",
@@ -119,8 +121,8 @@ class _Conversation:
         flow: Flow,
         answers: Answers,
         pushes: AsyncGenerator[Sequence[Event], None],
+        revocations: Revocations,
         max_bytes: int,
-        clock: Callable[[], float],
     ) -> None:
         self._max_bytes = max_bytes
         self._socket = socket
@@ -128,13 +130,20 @@ class _Conversation:
         self._flow = flow
         self._answers = answers
         self._pushes = pushes
-        self._clock = clock
+        self._revocations = revocations
         self._waiting: list[_Turn] = []
         self._tasks = asyncio.TaskGroup()
         self._relaying: asyncio.Task[None] | None = None  # while there is something to relay
 
     async def run(self) -> None:
         """Until the client leaves, or the process does: then the pushes end in Draining."""
+        try:
+            async with self._revocations.lasting(session_of(self._client)):
+                await self._converse()
+        except SessionInvalid as error:
+            await self._refuse(error, "", {})
+
+    async def _converse(self) -> None:
         try:
             async with self._tasks:
                 pushing = self._tasks.create_task(self._relay_pushes())
@@ -181,12 +190,8 @@ class _Conversation:
                 raise BadRequest("unknown frame type", public='"type" must be message, resume, stop or ping.')
 
     def _request(self, fields: Fields, request_id: str) -> Request:
-        self._still_valid()
+        self._revocations.check(session_of(self._client))
         return new_request(self._client, message(fields), request_id)
-
-    def _still_valid(self) -> None:
-        if self._clock() >= session_of(self._client).ends:
-            raise SessionInvalid("the session ended while the socket was open")
 
     async def _own(self, fields: Fields) -> Transcript:
         answer_id = fields.get("answer_id")
@@ -233,13 +238,9 @@ class _Conversation:
         async with aclosing(self._pushes) as batches:
             async for events in batches:
                 try:
-                    self._still_valid()
                     for event in events:
                         if event.name == "push":  # an answer's `start` would be taken for the answer to a message
                             await self._write(as_push(event))
-                except SessionInvalid as error:
-                    await self._refuse(error, "", {})
-                    return
                 except ClientGone:
                     return
 

@@ -4,7 +4,7 @@ access   JWT of 15 minutes for `Authorization: Bearer`      cookie   the same fo
 refresh  single use, opens the next pair                     ticket   single use, 30 s, for transports without headers
 
 What it stops: made-up session ids, tokens of other sites, replayed tickets and refresh tokens, tokens used from another
-browser. What it doesn't: see fingerprint.py; and an access token stays good until it expires.
+browser, tokens of a session that was ended. What it doesn't: see fingerprint.py and revocation.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from math import inf
 from typing import Annotated, Literal
 
 import jwt
@@ -24,8 +25,10 @@ from pydantic import Field
 from proxy.config import Secret, Section
 from proxy.errors import AuthRequired, BadRequest, SessionInvalid
 from proxy.guard.fingerprint import Level, fingerprint
+from proxy.guard.revocation import Revocations
 from proxy.model import Client, Mode, Session, Site
 from proxy.store import Store
+from proxy.telemetry import Metrics, audit
 
 TICKET_SECONDS = 30
 ACTIVE_SECONDS = 900.0
@@ -47,6 +50,12 @@ class SessionSettings(Section):
     cookie: bool = False
     cookie_name: Annotated[str, Field(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$")] = "chat_session_id"
     fingerprint: Level = "standard"
+    revocation_patience: Annotated[int, Field(ge=1, le=86_400)] = 300
+
+    @property
+    def longest(self) -> int:
+        """Seconds after which no token of a session is good."""
+        return max(self.lifetime, self.refresh_lifetime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +74,20 @@ class Sessions:
     """Issues and verifies. `clock` gives Unix time."""
 
     def __init__(
-        self, settings: SessionSettings, key: bytes, store: Store, clock: Callable[[], float] = time.time
+        self,
+        settings: SessionSettings,
+        key: bytes,
+        store: Store,
+        revocations: Revocations,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._key = hmac.new(key, b"sidegate session tokens", sha256).digest()
         self._print_key = hmac.new(key, b"sidegate fingerprints", sha256).digest()
         self._store = store
+        self._revocations = revocations
+        self._metrics = metrics
         self._clock = clock
         # Signatures that were found good. Time, fingerprint and single use are judged each time.
         self._verified: OrderedDict[tuple[Kind, str], Claims] = OrderedDict()
@@ -78,21 +95,29 @@ class Sessions:
     def open(self, client: Client, site: Site, owner: str = "", key: str = "") -> Issued:
         """A new session of this site for this client. `owner` and `key`: see Session."""
         now = int(self._clock())
-        session = Session(secrets.token_urlsafe(24), site.name, "", 0, owner, key)
-        return self._issue(client, session, born=now, now=now)
+        session = Session(secrets.token_urlsafe(24), site.name, "", 0, owner, key, now)
+        return self._issue(client, session, now)
 
     async def refresh(self, client: Client, token: str) -> Issued:
-        """The next pair of tokens. A refresh token that comes a second time ends its session's refreshing for good."""
+        """The next pair of tokens. A refresh token that comes a second time ends its session, and all that it has."""
         claims = self._verify(token, "refresh")
         self._same_browser(client, claims)
-        session_id, born = str(claims["sid"]), int(claims["born"])
-        left = born + self._settings.refresh_lifetime - self._clock()
-        if await self._store.has(f"reused:{session_id}"):
-            raise SessionInvalid("a refresh token of this session was used twice")
+        session = _session(claims)
+        if session.site not in {site.name for site in client.sites}:
+            raise SessionInvalid("the session belongs to a site that this page may not talk to")
+        self._revocations.check(replace(session, ends=inf))  # it may be over, which is what refreshing is for
+        left = session.born + self._settings.refresh_lifetime - self._clock()
         if not await self._store.add(f"refresh:{claims['jti']}", left):
-            await self._store.add(f"reused:{session_id}", left)
+            await self.end(session, "replay")
             raise SessionInvalid("this refresh token was used before")
-        return self._issue(client, _session(claims), born=born, now=int(self._clock()))
+        return self._issue(client, session, int(self._clock()))
+
+    async def end(self, session: Session, reason: str) -> None:
+        """End it and all its tokens, everywhere. Raises UpstreamUnavailable where the others could not be told."""
+        event = "SESSION_ENDED" if reason == "visitor" else "SECURITY_ALERT"
+        audit(event, reason=reason, step="end", site=session.site, session=session.id)
+        self._metrics.sessions_ended.labels(session.site, reason).inc()
+        await self._revocations.end(session)
 
     def ticket(self, session: Session) -> str:
         now = int(self._clock())
@@ -105,7 +130,9 @@ class Sessions:
         kinds: dict[str, Kind] = {"bearer": "access", "cookie": "cookie", "ticket": "ticket"}
         claims = self._verify(client.credential.value, kinds[client.credential.kind])
         self._same_browser(client, claims)
-        return _session(claims)
+        session = _session(claims)
+        self._revocations.check(session)
+        return session
 
     async def redeem(self, client: Client) -> None:
         """Use up a ticket. Raises SessionInvalid when it was used before."""
@@ -115,10 +142,10 @@ class Sessions:
         if not await self._store.add(f"ticket:{claims['jti']}", TICKET_SECONDS + 1):
             raise SessionInvalid("this ticket was used before")
 
-    def _issue(self, client: Client, session: Session, *, born: int, now: int) -> Issued:
+    def _issue(self, client: Client, session: Session, now: int) -> Issued:
         settings = self._settings
-        family_ends = born + settings.refresh_lifetime
-        ends = min(now + settings.lifetime, max(family_ends, born + settings.lifetime))
+        family_ends = session.born + settings.refresh_lifetime
+        ends = min(now + settings.lifetime, session.born + settings.longest)
         print_ = fingerprint(client, self._print_key, settings.fingerprint)
         session = replace(session, fingerprint=print_, ends=ends)
         access_ends = min(now + settings.access_lifetime, ends)
@@ -126,12 +153,12 @@ class Sessions:
             session=session,
             access_token=self._sign("access", session, now, access_ends),
             expires_in=access_ends - now,
-            refresh_token=self._sign("refresh", session, now, family_ends, born=born),
+            refresh_token=self._sign("refresh", session, now, family_ends),
             refresh_expires_in=family_ends - now,
             cookie=self._sign("cookie", session, now, int(ends)),
         )
 
-    def _sign(self, kind: Kind, session: Session, now: int, ends: int, **more: int) -> str:
+    def _sign(self, kind: Kind, session: Session, now: int, ends: int) -> str:
         claims: dict[str, object] = {
             "aud": f"sidegate/{kind}",
             "sid": session.id,
@@ -143,7 +170,7 @@ class Sessions:
             "jti": secrets.token_urlsafe(12),
             "own": session.owner,
             "key": session.key,
-            **more,
+            "born": session.born,
         }
         return jwt.encode(claims, self._key, algorithm="HS256", headers={"typ": TOKEN_TYPE})
 
@@ -171,7 +198,7 @@ class Sessions:
                 options={
                     "verify_exp": False,
                     "verify_iat": False,
-                    "require": ["exp", "iat", "sid", "site", "fp", "jti", "own", "key"],
+                    "require": ["exp", "iat", "sid", "site", "fp", "jti", "own", "key", "born"],
                 },
             )
         except jwt.PyJWTError as error:
@@ -186,7 +213,8 @@ class Sessions:
 
 def _session(claims: Claims) -> Session:
     said = {name: str(claims[name]) for name in ("sid", "site", "fp", "own", "key")}
-    return Session(said["sid"], said["site"], said["fp"], float(claims["end"]), said["own"], said["key"])
+    ends, born = float(claims["end"]), int(claims["born"])
+    return Session(said["sid"], said["site"], said["fp"], ends, said["own"], said["key"], born)
 
 
 class SessionStage:

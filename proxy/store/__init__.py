@@ -201,3 +201,43 @@ class Posts(Protocol):
         ...
 
     async def is_taken(self, number: int) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One revocation: of what, of those that began at `at` or before, and until when it matters. Unix time."""
+
+    subject: str
+    at: int
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The next entries of the log of revocations. `place` is the last one's number, `newest` the log's.
+
+    `name` tells one log from the next that replaced it: None where Redis has none, because it is new or lost it.
+    What began before `since` (Unix time) is older than the log: whether it was revoked can't be known.
+    """
+
+    name: str | None
+    since: int
+    newest: int
+    place: int
+    marks: Sequence[Mark]
+
+
+class RevocationLog(Protocol):
+    """Revocations that replicas tell one another. All raise StoreDown."""
+
+    async def begin(self, name: str, since: int) -> None:
+        """Begin a log where there is none."""
+        ...
+
+    async def revoke(self, marks: Sequence[Mark], keep: float) -> None:
+        """Add all or none; none where too many are kept. Each is kept for `keep` seconds at least."""
+        ...
+
+    async def revoked(self, after: int) -> Marks:
+        """What was added behind number `after`, as much as one answer should hold."""
+        ...

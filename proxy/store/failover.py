@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Protocol
 from uuid import uuid4
 
-from proxy.store import Circuits, Hit, Hits, Journals, Posts, Store, StoreDown, Tier
+from proxy.store import Circuits, Hit, Hits, Journals, Posts, RevocationLog, Store, StoreDown, Tier
 from proxy.store.memory import MemoryStore
 
 _log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class FailoverStore:
         circuits: Circuits | None = None,
         journals: Journals | None = None,
         posts: Posts | None = None,
+        revocations: RevocationLog | None = None,
         interval: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +66,7 @@ class FailoverStore:
         self.circuits = circuits
         self.journals = journals
         self.posts = posts
+        self.revocations = revocations
         self._interval = interval
         self._clock = clock
         self._replica = uuid4().hex

@@ -175,6 +175,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     from proxy.store.redis.journals import RedisJournals
     from proxy.store.redis.link import Link
     from proxy.store.redis.posts import RedisPosts
+    from proxy.store.redis.revocations import RedisRevocations
 
     link = Link(parsed)
     return FailoverStore(
@@ -183,4 +184,5 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
         circuits=RedisCircuits(link),
         journals=RedisJournals(link),
         posts=RedisPosts(link),
+        revocations=RedisRevocations(link),
     )

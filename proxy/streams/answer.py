@@ -130,11 +130,14 @@ class Answer(Transcript):
         self._add("done", {"answer_id": self.id})
 
     async def fail(self, error: ProxyError) -> None:
+        self.break_off(error)
+
+    # The registry's side.
+
+    def break_off(self, error: ProxyError) -> None:
         if not self.is_over:
             self.failure = error
         self._add("error", error_fields(error, self.request.id))
-
-    # The registry's side.
 
     def stop(self) -> None:
         """It was ended from outside, and that is no failure."""

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 
-from proxy.errors import Draining, NotFound, ProxyError, UpstreamUnavailable
+from proxy.errors import Draining, NotFound, ProxyError, SessionInvalid, UpstreamUnavailable
 from proxy.model import Request, Session
 from proxy.store import ALIVE, StoreDown
 from proxy.streams import StreamSettings
@@ -38,14 +38,17 @@ class Answers:
         announce: Callable[[Request], None] = lambda _: None,
         journal: Journal | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._claims = claims
         self._clock = clock
         self._announce = announce
         self._journal = journal
+        self._now = now
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ends: dict[str, asyncio.TimerHandle] = {}  # of the sessions of those that run
         self._size = 0
         self._is_draining = False
         self._idle = asyncio.Event()
@@ -84,11 +87,20 @@ class Answers:
         task = asyncio.create_task(run(request, answer), name=f"answer {answer.id}")  # noqa: TID251
         self._tasks[answer.id] = task
         self._idle.clear()
+        left = request.session.ends - self._now()
+        self._ends[answer.id] = asyncio.get_running_loop().call_later(max(0, left), self._expel, answer)
         answer.abandon_by(lambda: self._cancel(answer.id))
         if self._journal is not None:
             self._journal.follow(answer, self._settings[request.site.name], lambda: self._cancel(answer.id))
         task.add_done_callback(lambda _: self._ended(answer))
         return answer
+
+    def expel(self, has_ended: Callable[[Session], bool]) -> None:
+        """End the answers of sessions that have ended; whoever listens is told."""
+        for answer_id in list(self._tasks):
+            answer = self._answers[answer_id]
+            if has_ended(answer.request.session):
+                self._expel(answer)
 
     async def find(self, session: Session, answer_id: str) -> Transcript:
         """An answer of this very session, running or kept, here or at another replica.
@@ -156,6 +168,10 @@ class Answers:
                 instead = value
         return None
 
+    def _expel(self, answer: Answer) -> None:
+        answer.break_off(SessionInvalid("the session ended while it was answered"))
+        self._cancel(answer.id)
+
     def _cancel(self, answer_id: str) -> None:
         task = self._tasks.get(answer_id)
         if task is not None:
@@ -167,6 +183,7 @@ class Answers:
         if self._journal is not None and not answer.is_admitted:
             self._journal.forget(answer.id)
         del self._tasks[answer.id]
+        self._ends.pop(answer.id).cancel()
         if not self._tasks:
             self._idle.set()
         self._size += answer.size + OVERHEAD

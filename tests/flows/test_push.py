@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ import orjson
 import pytest
 
 from proxy.edge.live import Live
-from proxy.edge.push import EventsEdge
-from proxy.edge.websocket import WebSocketEdge
 from proxy.telemetry import Metrics
 from proxy.upstream.signing import owned_id
 from tests.flows.test_processes import replicas
@@ -377,32 +374,6 @@ async def test_a_client_that_leaves_is_no_longer_counted() -> None:
             while visitor.live.sse:  # noqa: ASYNC110 - its end is in another task of this process
                 await asyncio.sleep(0.01)
         assert not (await push(visitor, to))[1]["delivered"]
-
-
-async def test_a_channel_ends_with_its_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead = [0.0]
-    monkeypatch.setattr("proxy.parts.EventsEdge", partial(EventsEdge, clock=lambda: time.time() + ahead[0]))
-    async with sidegate(ECHO, session={"lifetime": 60}) as visitor:
-        await visitor.session()
-        ahead[0] = 61  # the guard lets it in by the real clock, and it has ended by this one
-        async with listening(visitor) as channel:
-            (event,) = await channel.end()
-            assert (event.name, event.fields["code"]) == ("error", "session_invalid")
-
-
-async def test_a_socket_whose_session_has_ended_gets_no_push_and_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead = [0.0]
-    monkeypatch.setattr("proxy.parts.WebSocketEdge", partial(WebSocketEdge, clock=lambda: time.time() + ahead[0]))
-    async with sidegate(ECHO, session={"lifetime": 60}) as visitor:
-        to = owned(await visitor.session())
-        async with visitor.http.ws_connect(f"{visitor.url}/v1/ws", headers=visitor.headers) as socket:
-            await push(visitor, to, "in time")
-            assert (await socket.receive_json(timeout=10))["text"] == "in time"
-            ahead[0] = 61
-            await push(visitor, to, "too late")
-            assert (await socket.receive_json(timeout=10))["code"] == "session_invalid"
-            assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
-            assert socket.close_code == 1008
 
 
 async def test_shutting_down_tells_whoever_listens() -> None:

@@ -10,10 +10,14 @@ import jwt
 import pytest
 
 from proxy.errors import AuthRequired, BadRequest, SessionInvalid
+from proxy.guard.revocation import Revocations
 from proxy.guard.session import ACTIVE_SECONDS, MAX_TOKEN_CHARS, Issued, Sessions, SessionSettings, SessionStage
 from proxy.model import Client, Credential, Site
 from proxy.store.memory import MemoryStore
+from proxy.telemetry import Metrics
 from tests.clients import SHOP, Clock, client
+
+CLIENT = client(sites=(SHOP,))
 
 KEY = b"a session key of thirty-two bytes"
 
@@ -24,7 +28,9 @@ class World:
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
         self.store = MemoryStore(clock=self.clock)
-        self.sessions = Sessions(SessionSettings(**settings), KEY, self.store, self.clock)
+        self.settings = SessionSettings(**settings)
+        self.revocations = Revocations(KEY, self.settings.longest, clock=self.clock)
+        self.sessions = Sessions(self.settings, KEY, self.store, self.revocations, Metrics(), self.clock)
         self.stage = SessionStage(self.sessions, self.clock)
 
     def open(self, **facts: Any) -> Issued:
@@ -101,7 +107,7 @@ async def test_each_kind_of_token_serves_its_own_purpose_only() -> None:
                     await world.use(token, kind)
         await world.use(tokens[kind], kind)
     with pytest.raises(SessionInvalid):
-        await world.sessions.refresh(client(), issued.access_token)
+        await world.sessions.refresh(CLIENT, issued.access_token)
 
 
 async def test_another_browser_cannot_use_the_token() -> None:
@@ -110,7 +116,7 @@ async def test_another_browser_cannot_use_the_token() -> None:
     with pytest.raises(SessionInvalid, match="fingerprint"):
         await world.use(issued.access_token, user_agent="curl/8")
     with pytest.raises(SessionInvalid, match="fingerprint"):
-        await world.sessions.refresh(client(user_agent="curl/8"), issued.refresh_token)
+        await world.sessions.refresh(client(user_agent="curl/8", sites=(SHOP,)), issued.refresh_token)
 
 
 async def test_a_session_of_one_site_is_none_of_another() -> None:
@@ -138,7 +144,7 @@ async def test_a_refresh_gives_the_same_session_new_tokens() -> None:
     world = World()
     first = world.open()
     world.clock.advance(1000)
-    second = await world.sessions.refresh(client(), first.refresh_token)
+    second = await world.sessions.refresh(CLIENT, first.refresh_token)
     assert second.session.id == first.session.id
     assert second.refresh_expires_in == first.refresh_expires_in - 1000
     await world.use(second.access_token)
@@ -147,7 +153,7 @@ async def test_a_refresh_gives_the_same_session_new_tokens() -> None:
 async def test_a_session_stays_its_owners_and_its_keys() -> None:
     world = World()
     first = world.sessions.open(client(), SHOP, "jwt:https://idp.example#ann", "jwt")
-    second = await world.sessions.refresh(client(), first.refresh_token)
+    second = await world.sessions.refresh(CLIENT, first.refresh_token)
     for token, kind in (
         (second.access_token, "bearer"), (second.cookie, "cookie"), (world.sessions.ticket(second.session), "ticket"),
     ):  # fmt: skip
@@ -156,14 +162,21 @@ async def test_a_session_stays_its_owners_and_its_keys() -> None:
         assert (session.owner, session.key) == ("jwt:https://idp.example#ann", "jwt")
 
 
-async def test_a_refresh_token_used_twice_ends_the_sessions_refreshing() -> None:
+async def test_a_refresh_token_used_twice_ends_all_tokens_of_its_session() -> None:
     world = World()
     first = world.open()
-    second = await world.sessions.refresh(client(), first.refresh_token)
+    second = await world.sessions.refresh(CLIENT, first.refresh_token)
     with pytest.raises(SessionInvalid, match="used before"):
-        await world.sessions.refresh(client(), first.refresh_token)
-    with pytest.raises(SessionInvalid, match="used twice"):
-        await world.sessions.refresh(client(), second.refresh_token)
+        await world.sessions.refresh(CLIENT, first.refresh_token)
+    with pytest.raises(SessionInvalid, match="was ended"):
+        await world.sessions.refresh(CLIENT, second.refresh_token)
+
+
+async def test_a_refresh_token_of_one_site_is_none_of_another() -> None:
+    world = World()
+    token = world.sessions.open(client(), Site("blog", SHOP.origins, "support")).refresh_token
+    with pytest.raises(SessionInvalid, match="may not talk to"):
+        await world.sessions.refresh(CLIENT, token)
 
 
 async def test_refreshing_ends_when_the_refresh_lifetime_does() -> None:
@@ -171,7 +184,7 @@ async def test_refreshing_ends_when_the_refresh_lifetime_does() -> None:
     token = world.open().refresh_token
     world.clock.advance(86_400)
     with pytest.raises(SessionInvalid, match="expired"):
-        await world.sessions.refresh(client(), token)
+        await world.sessions.refresh(CLIENT, token)
 
 
 async def test_opening_a_session_needs_a_clear_site() -> None:

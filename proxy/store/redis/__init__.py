@@ -2,4 +2,5 @@
 
 link       how every operation asks: deadlines, scripts, names of keys
 counts     limits and once-only keys     journals   answers     posts   pushes     circuits   upstreams' circuits
+revocations   sessions that were ended
 """

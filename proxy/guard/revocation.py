@@ -1,0 +1,244 @@
+"""Sessions that were ended before their time: by their visitor, by a replayed refresh token, by their owner's admin.
+
+What it stops: every token of such a session, its sockets and streams, at every replica that shares the Redis, within a
+second. No request asks Redis: each replica reads the shared log four times a second and judges by what it read.
+What it doesn't: with the memory store a restart forgets who was ended, and their tokens are good again until they
+expire; a log that Redis lost together with all replicas can't be known, so what is older than the new one is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Literal
+from uuid import uuid4
+
+from proxy.errors import SessionInvalid, UpstreamUnavailable
+from proxy.model import Session
+from proxy.store import Mark, RevocationLog, StoreDown
+
+log = logging.getLogger(__name__)
+
+EVERY = 0.25  # seconds between two looks at the log
+MAX_MARKS = 100_000  # as many as the log keeps
+MAX_SAID = 1_000  # in one round trip
+LATER = "This can't be done right now. Please try again shortly."
+Kind = Literal["session", "owner", "key", "site"]
+
+
+class Revocations:
+    """What one replica knows. Without a log it is the only one.
+
+    `keep`: seconds that any token of a session can live. `patience`: seconds without Redis after which what is known is
+    too old to go by. `clock` gives Unix time, `steady` never goes back.
+    """
+
+    def __init__(
+        self,
+        key: bytes,
+        keep: float,
+        shared: RevocationLog | None = None,
+        patience: float = 300,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._names = hmac.digest(key, b"sidegate revocations", "sha256")
+        self._keep = math.ceil(keep)
+        self._shared = shared
+        self._patience = patience
+        self._clock = clock
+        self._steady = steady
+        self._marks: dict[str, Mark] = {}  # in the order of `until`
+        self._unsaid: dict[str, Mark] = {}  # those that the log doesn't have yet
+        self._watchers: dict[str, set[Callable[[], None]]] = {}
+        self._acts: list[Callable[[], None]] = []
+        self._log: str | None = None  # the name of the one that was read
+        self._place = -1
+        # Until a log was read, nothing is known of what began before this process.
+        self._since = 0 if shared is None else int(clock())
+        self._heard = steady()
+        self._task: asyncio.Task[None] | None = None
+
+    def check(self, session: Session) -> None:
+        """Raises SessionInvalid for one that has ended, UpstreamUnavailable where that can't be known."""
+        self._tidy()
+        if self._clock() >= session.ends:
+            raise SessionInvalid("the session is over")
+        if self._shared is not None:
+            if self._steady() - self._heard > self._patience:
+                raise UpstreamUnavailable("who was ended isn't known: redis is away for too long", retry_after=5)
+            if self._log is None and session.born < self._since:
+                raise UpstreamUnavailable("who was ended isn't known: redis was not reached yet", retry_after=5)
+        if self.is_revoked(session):
+            raise SessionInvalid("the session was ended")
+
+    def is_revoked(self, session: Session) -> bool:
+        if session.born < self._since:
+            return True
+        if not self._marks:
+            return False
+        marks = map(self._marks.get, self._subjects(session))
+        return any(mark is not None and session.born <= mark.at for mark in marks)
+
+    async def end(self, session: Session) -> None:
+        """End it for everybody. Raises UpstreamUnavailable where that could not be written down: it has ended here all
+        the same, and the others are told as soon as Redis is back, if this process is still there."""
+        await self.end_all(session.site, "session", session.id)
+
+    async def end_all(self, site: str, kind: Kind, value: str = "") -> None:
+        """End a session by its id, or all of an owner, a key or the site that have begun so far. As end()."""
+        self._tidy()
+        subject, now = self._name(kind, site, value), int(self._clock())
+        if subject not in self._marks and len(self._marks) >= MAX_MARKS:
+            raise UpstreamUnavailable(f"{MAX_MARKS} revocations are known already", retry_after=60, public=LATER)
+        mark = Mark(subject, now, now + self._keep)
+        self._take([mark])
+        if self._shared is None:
+            return
+        self._unsaid[subject] = mark
+        try:
+            await self._say(self._shared)
+        except StoreDown as down:
+            raise UpstreamUnavailable(
+                f"the revocation was not written down: {down}", retry_after=5, public=LATER
+            ) from down
+
+    def on_change(self, act: Callable[[], None]) -> None:
+        """Have this done whenever sessions were ended."""
+        self._acts.append(act)
+
+    @asynccontextmanager
+    async def lasting(self, session: Session) -> AsyncIterator[None]:
+        """What is done within is cut short when the session ends: then SessionInvalid is raised."""
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(session.ends - self._clock())
+
+        def cut() -> None:
+            if self.is_revoked(session) and not limit.expired():
+                limit.reschedule(loop.time())
+
+        try:
+            async with limit:
+                with self._watching(session, cut):
+                    cut()
+                    yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise SessionInvalid("the session ended meanwhile") from None
+
+    async def start(self) -> None:
+        """Look once, and go on looking until close()."""
+        if self._shared is not None:
+            await self._look(self._shared)
+            # The one owner of this task is this object, and close() ends it.
+            self._task = asyncio.create_task(self._keep_looking(self._shared), name="revocations")  # noqa: TID251
+
+    async def close(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])  # at once, since nothing in it holds a cancellation up
+            if not task.cancelled():
+                task.result()  # raises what ended it
+
+    async def _keep_looking(self, shared: RevocationLog) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            await self._look(shared)
+
+    async def _look(self, shared: RevocationLog) -> None:
+        try:
+            await self._read(shared)
+            await self._say(shared)
+        except StoreDown as down:
+            log.debug("the log of revocations can't be read (%s)", down)
+        else:
+            self._heard = self._steady()
+
+    async def _read(self, shared: RevocationLog) -> None:
+        found = await shared.revoked(self._place)
+        if found.name is None:
+            log.warning("redis has no log of revocations, and gets one; sessions from before %d end", self._since)
+            await shared.begin(uuid4().hex, self._since)
+            found = await shared.revoked(self._place)
+        if found.name != self._log or found.newest < self._place:
+            # Another log, or one that lost entries: it is read from its beginning, and gets those that only we know of.
+            self._tidy()
+            self._log, self._place, self._unsaid = found.name, -1, dict(self._marks)
+            found = await shared.revoked(self._place)
+        if found.since != self._since:
+            self._since = found.since
+            self._tell(list(self._watchers))
+        while found.marks:
+            for mark in found.marks:
+                if self._unsaid.get(mark.subject) == mark:
+                    del self._unsaid[mark.subject]
+            self._take(found.marks)
+            self._place = found.place
+            found = await shared.revoked(self._place)
+
+    async def _say(self, shared: RevocationLog) -> None:
+        unsaid = list(self._unsaid.values())
+        for first in range(0, len(unsaid), MAX_SAID):
+            said = unsaid[first : first + MAX_SAID]
+            await shared.revoke(said, self._keep)
+            for mark in said:
+                if self._unsaid.get(mark.subject) == mark:
+                    del self._unsaid[mark.subject]
+
+    def _take(self, marks: Sequence[Mark]) -> None:
+        now, news = self._clock(), []
+        for mark in marks:
+            known = self._marks.get(mark.subject)
+            if mark.until > now and (known is None or known.at < mark.at):
+                self._marks.pop(mark.subject, None)
+                self._marks[mark.subject] = mark
+                news.append(mark.subject)
+        self._tell(news)
+
+    def _tell(self, subjects: Sequence[str]) -> None:
+        for subject in subjects:
+            for act in list(self._watchers.get(subject, ())):
+                act()
+        if subjects:
+            for act in self._acts:
+                act()
+
+    def _tidy(self) -> None:
+        """Forget what nobody could use any more."""
+        now = self._clock()
+        while self._marks and (oldest := next(iter(self._marks.values()))).until <= now:
+            del self._marks[oldest.subject]
+            self._unsaid.pop(oldest.subject, None)
+
+    @contextmanager
+    def _watching(self, session: Session, act: Callable[[], None]) -> Iterator[None]:
+        subjects = self._subjects(session)
+        for subject in subjects:
+            self._watchers.setdefault(subject, set()).add(act)
+        try:
+            yield
+        finally:
+            for subject in subjects:
+                self._watchers[subject].discard(act)
+                if not self._watchers[subject]:
+                    del self._watchers[subject]
+
+    def _subjects(self, session: Session) -> list[str]:
+        """What a session can be ended by."""
+        said: list[tuple[Kind, str]] = [("session", session.id), ("site", "")]
+        if session.owner:
+            said.append(("owner", session.owner))
+        if session.key:
+            said.append(("key", session.key))
+        return [self._name(kind, session.site, value) for kind, value in said]
+
+    def _name(self, kind: Kind, site: str, value: str) -> str:
+        """As it is kept: Redis learns of no id and no owner."""
+        return hmac.digest(self._names, f"{kind}\0{site}\0{value}".encode(), "sha256")[:16].hex()
