@@ -38,10 +38,10 @@ RULES = Rules(
     plain=("store.url",),
     planned=(
         "connections", "budgets", "reputation", "hooks", "uploads", "keys", "telemetry.traces",
-        "content.pii", "filters.pii", "filters.secrets", "filters.markup", "filters.links",
+        "content.pii", "filters.pii", "filters.secrets",
         "sites.*.embed_keys", "sites.*.budgets",
         "sites.*.content.pii",
-        "sites.*.filters.pii", "sites.*.filters.secrets", "sites.*.filters.markup", "sites.*.filters.links",
+        "sites.*.filters.pii", "sites.*.filters.secrets",
     )
 )  # fmt: skip
 MAKE_KEY = "`openssl rand -base64 48`"

@@ -1,19 +1,24 @@
 """What may leave. To add a filter, write its file and name its place in the chain here.
 
-Filters are pure and synchronous: str -> str, fresh for every answer.
+Filters are pure and synchronous: str -> str, fresh for every answer. The order is fixed: what the site redacts; markup,
+which also takes out what would split words in front of later filters; links, which see text without tags; length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from proxy.config import Section
+from proxy.filters.addresses import Addresses, host_pattern
 from proxy.filters.chain import Chain
 from proxy.filters.length import Length
+from proxy.filters.links import Links
+from proxy.filters.markup import Markup
 from proxy.filters.redact import Pattern, Redact
+from proxy.model import Filter
 
 
 class RedactSettings(Section):
@@ -29,16 +34,36 @@ class RedactSettings(Section):
         return value
 
 
+def _host(entry: str) -> str:
+    host_pattern(entry)
+    return entry.lower()
+
+
+class LinkSettings(Section):
+    """Where links and images in answers may lead to; no port means the scheme's own."""
+
+    allow: Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], Field(max_length=200)] = ()
+
+
 class FilterSettings(Section):
     redact: tuple[RedactSettings, ...] = ()
+    # YAML reads a bare `off` as false.
+    markup: Annotated[Literal["safe", "strip", "off"], BeforeValidator(lambda value: value or "off")] = "safe"
+    links: LinkSettings = LinkSettings()
     max_chars: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
 
 def chain_maker(settings: FilterSettings) -> Callable[[], Chain]:
-    """Patterns are compiled once; each answer gets filters of its own. The order is fixed: redact, length."""
+    """Patterns are compiled once; each answer gets filters of its own."""
     redactions = [(Pattern(rule.pattern), rule.replacement) for rule in settings.redact]
+    addresses = Addresses(settings.links.allow)
+    markup = settings.markup
 
     def make() -> Chain:
-        return Chain([*(Redact(pattern, text) for pattern, text in redactions), Length(settings.max_chars)])
+        filters: list[Filter] = [Redact(pattern, text) for pattern, text in redactions]
+        if markup != "off":
+            filters.append(Markup(strip=markup == "strip"))
+        filters += Links(addresses, html=markup == "off"), Length(settings.max_chars)
+        return Chain(filters)
 
     return make

@@ -12,10 +12,11 @@ from proxy.filters.whole import filtered, filtered_text
 
 REDACT = chain_maker(FilterSettings(redact=(RedactSettings(pattern="[0-9]{4}", replacement="#"),)))
 SHORT = chain_maker(FilterSettings(max_chars=3))
-PLAIN = chain_maker(FilterSettings())
+PLAIN = chain_maker(FilterSettings(max_chars=100))
+TEXTS = st.text(alphabet="ab cé😀.?!\n", max_size=20)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-9999, 9999) | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=20,
 )
 

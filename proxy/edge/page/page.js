@@ -186,17 +186,20 @@ function element(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** What the server's filters write for Markdown, as Markdown shows it. It becomes a text node all the same. */
+const plain = (text) => text.replace(/(\]\s*)\\([(:])/g, '$1$2').replaceAll('&lt;', '<');
+
 /** Bold and inline code. Links stay as written: the reader sees where they lead, and nothing is one click away. */
 function inline(text) {
   const nodes = [];
   let end = 0;
   for (const match of text.matchAll(INLINE)) {
     const [whole, code, bold] = match;
-    nodes.push(text.slice(end, match.index));
+    nodes.push(plain(text.slice(end, match.index)));
     nodes.push(code === undefined ? element('strong', {}, ...inline(bold)) : element('code', {}, code));
     end = match.index + whole.length;
   }
-  nodes.push(text.slice(end));
+  nodes.push(plain(text.slice(end)));
   return nodes.filter((node) => node !== '');
 }
 
