@@ -2,6 +2,7 @@
 
     edge --> admit(client)                 connect stages            once per HTTP request or WebSocket handshake
     edge --> answer(request, sink)         message stages            once per message
+                                           an answer kept before, or
                                            choose an upstream; slot, circuit, sign, open
                                            filter, send              once per piece
          <-- done | fail
@@ -20,6 +21,7 @@ from typing import TypeVar
 from proxy.errors import ClientGone, Denied, OutputBlocked, ProxyError, UpstreamError, UpstreamUnavailable
 from proxy.filters.chain import Chain
 from proxy.model import Client, Request, Sink, Stage
+from proxy.streams.cache import Cache
 from proxy.telemetry import Metrics, Stopwatch, audit
 from proxy.upstream.line import Line
 from proxy.upstream.route import order
@@ -38,6 +40,7 @@ class Flow:
         signer: Signer,
         upstreams: Mapping[str, Line],
         chains: Mapping[str, Callable[[], Chain]],
+        caches: Mapping[str, Cache],
         metrics: Metrics,
     ) -> None:
         self._connect_stages = connect_stages
@@ -45,6 +48,7 @@ class Flow:
         self._signer = signer
         self._upstreams = upstreams
         self._chains = chains
+        self._caches = caches
         self._metrics = metrics
 
     async def admit(self, client: Client) -> Client:
@@ -71,6 +75,10 @@ class Flow:
     async def _answer(self, request: Request, sink: Sink, watch: Stopwatch) -> None:
         request = await self._pass(self._message_stages, request, request.id, request.client.ip)
         sink.admit(request)
+        if (cache := self._caches.get(request.site.name)) is not None and await cache.takes(request):
+            if await cache.answer(request, sink):
+                return self._metrics.avoided.labels("cached").inc()
+            sink = cache.recorder(request, sink)
         *others, last = [self._upstreams[name] for name in order(request.site, request.session.id)]
         for line in others:
             try:

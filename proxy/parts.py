@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from proxy import guard
+from proxy.content.pii import find
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, security_headers
 from proxy.edge.live import Live
@@ -27,6 +28,7 @@ from proxy.resources import Resources, opened
 from proxy.settings import Settings
 from proxy.store.failover import FailoverStore
 from proxy.streams.answers import Answers
+from proxy.streams.cache import Cache
 from proxy.streams.push import Address
 from proxy.telemetry import Metrics
 from proxy.totals import Report
@@ -72,6 +74,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         signer=signer,
         upstreams=resources.lines,
         chains={name: chain_maker(settings.site_filters(name)) for name in sites},
+        caches=_caches(settings, resources),
         metrics=metrics,
     )
     answers = _answers(settings, resources)
@@ -128,6 +131,17 @@ def _sites(settings: Settings) -> dict[str, Site]:
         )
         for name, site in settings.sites.items()
     }
+
+
+def _caches(settings: Settings, resources: Resources) -> dict[str, Cache]:
+    async def is_first(request: Request) -> bool:
+        ends = settings.session.lifetime + settings.session.refresh_lifetime
+        return await resources.store.add(f"spoke:{resources.signer.owned(request)}", ends)
+
+    def is_personal(text: str) -> bool:
+        return bool(find(text))
+
+    return {name: Cache(site.cache, is_first, is_personal) for name, site in settings.sites.items() if site.cache}
 
 
 def _answers(settings: Settings, resources: Resources) -> Answers:

@@ -24,6 +24,7 @@ from proxy.guard.session import SessionSettings
 from proxy.loading import Rules, apply_environment, validate
 from proxy.store.url import StoreSettings, parse_url
 from proxy.streams import StreamSettings
+from proxy.streams.cache import CacheSettings
 from proxy.telemetry import AuditSettings, TelemetrySettings
 from proxy.upstream import UpstreamSettings
 from proxy.upstream.echo import EchoSettings
@@ -87,6 +88,7 @@ class SiteSettings(Section):
     content: ContentSettings | None = None
     filters: FilterSettings | None = None
     streams: StreamSettings | None = None
+    cache: CacheSettings | None = None
 
     @property
     def weights(self) -> dict[str, int]:

@@ -92,6 +92,9 @@ class Metrics:
         self.failovers = Counter(
             "sidegate_failovers", "Messages that another upstream was asked for", ["upstream"], registry=registry
         )
+        self.avoided = Counter(
+            "sidegate_executions_avoided", "Messages that needed no upstream", ["reason"], registry=registry
+        )
         self.upstream_active = Gauge(
             "sidegate_upstream_active", "Answers that the upstream is giving now", ["upstream"], registry=registry
         )
