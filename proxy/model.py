@@ -57,7 +57,8 @@ class Client:
 
     request_id: str
     ip: str
-    route: str  # session, refresh, ticket, messages, ws
+    route: str  # session, refresh, ticket, end, messages, answers, events, ws
+    method: str = "GET"
     host: str = ""
     scheme: str = "http"
     origin: str | None = None
@@ -65,6 +66,9 @@ class Client:
     fetch_site: str | None = None
     user_agent: str = ""
     language: str = ""
+    media: str = ""  # of its body: type/subtype in small letters
+    csrf: str = ""  # X-CSRF-Token
+    has_url_token: bool = False  # a token stands in the URL, where others read it
     traceparent: str | None = None
     site_name: str | None = None  # as named by X-Sidegate-Site
     credential: Credential | None = None

@@ -20,6 +20,7 @@ from proxy.edge.session import SessionEdge
 from proxy.edge.websocket import WebSocketEdge
 from proxy.filters import chain_maker
 from proxy.flow import Flow
+from proxy.guard.csrf import Csrf
 from proxy.guard.origin import Host
 from proxy.guard.push import Pushers
 from proxy.guard.session import Sessions, SessionStage
@@ -64,7 +65,13 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     session_stage = SessionStage(sessions)
     flow = Flow(
         connect_stages=guard.connect_stages(
-            sites, host=host, production=production, openings=settings.limits, session=session_stage, store=store
+            sites,
+            host=host,
+            production=production,
+            openings=settings.limits,
+            session=session_stage,
+            csrf=Csrf(sessions.csrf),
+            store=store,
         ),
         message_stages=guard.message_stages(
             {name: settings.site_content(name) for name in sites},

@@ -227,6 +227,7 @@ class _Judge:
     def all(self) -> None:
         for judge in (self._keys, self._names, self._upstreams, self._origins, self._limits, self._listeners):
             judge()
+        self._cookies()
         self._workers()
         if self.settings.debug:
             self._bad(("debug",), "not for production; write false")
@@ -277,6 +278,13 @@ class _Judge:
         return not upstreams or any(
             _takes_token(self.settings.upstreams.get(name, upstreams[name])) for name in upstreams
         )
+
+    def _cookies(self) -> None:
+        session, place = self.settings.session, ("session", "cookie_embedded")
+        if session.cookie_embedded and not session.cookie:
+            self._warn(place, "nothing comes of it; write session.cookie: true as well")
+        elif session.cookie_embedded and not any(site.allow_credentials for site in self.settings.sites.values()):
+            self._warn(place, "no page may send it; write allow_credentials: true for the sites that embed the chat")
 
     def _names(self) -> None:
         for whole, names in self.written.items():

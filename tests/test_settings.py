@@ -135,6 +135,12 @@ def test_production_refuses_what_development_warns_of(
 DOUBTFUL = [
     ({"SESSION_SECRET_KEY": "a" * 40}, "session.key", "too few different characters"),
     ({"JWT_SECRET_KEY": KEY}, "signing.key", "the same as session.key"),
+    ({"SIDEGATE__SESSION__COOKIE_EMBEDDED": "true"}, "session.cookie_embedded", "write session.cookie: true"),
+    (
+        {"SIDEGATE__SESSION__COOKIE_EMBEDDED": "true", "SIDEGATE__SESSION__COOKIE": "true"},
+        "session.cookie_embedded",
+        "write allow_credentials: true",
+    ),
     ({"SIDEGATE__OPS__HOST": "0.0.0.0"}, "ops.token", "missing, while ops.host can be reached from outside"),
 ]
 

@@ -20,6 +20,7 @@ from proxy.wire.headers import relayable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 REQUEST_ID = web.RequestKey("request_id", str)
+URL_TOKENS = frozenset({"access_token", "api_key", "authorization", "jwt", "refresh_token", "token"})
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -65,6 +66,7 @@ class Reader:
             request_id=http[REQUEST_ID],
             ip=self._client_ip(peer, forwarded),
             route=route,
+            method=http.method,
             host=headers.get("Host", ""),
             scheme=scheme if scheme in ("http", "https") else http.scheme,
             origin=headers.get("Origin"),
@@ -72,6 +74,9 @@ class Reader:
             fetch_site=headers.get("Sec-Fetch-Site"),
             user_agent=passing.get("user-agent", ""),
             language=passing.get("accept-language", ""),
+            media=http.content_type if "Content-Type" in headers else "",
+            csrf=headers.get("X-CSRF-Token", ""),
+            has_url_token=any(name.lower() in URL_TOKENS for name in http.query),
             traceparent=traceparent if TRACEPARENT.fullmatch(traceparent) else None,
             site_name=headers.get("X-Sidegate-Site"),
             credential=self._credential(http),
@@ -98,9 +103,15 @@ class Reader:
             return Credential("bearer", value.strip())
         if (ticket := http.query.get("ticket")) is not None:
             return Credential("ticket", ticket)
-        if (cookie := http.cookies.get(self._cookie_name)) is not None:
-            return Credential("cookie", cookie)
+        if cookies := self._cookies(http.headers.getall("Cookie", ())):
+            # A page on a sibling domain can add one of the same name, and nothing says which is ours.
+            return Credential("cookie", cookies[0] if len(cookies) == 1 else "")
         return Credential("bearer", "") if scheme else None
+
+    def _cookies(self, headers: Iterable[str]) -> list[str]:
+        """Every value of our cookie, as sent (RFC 6265 section 5.4)."""
+        pairs = [pair.strip().partition("=") for header in headers for pair in header.split(";")]
+        return [value for name, _, value in pairs if name == self._cookie_name]
 
     def _is_trusted(self, ip: str) -> bool:
         if not self._trusted:

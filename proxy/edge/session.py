@@ -13,7 +13,7 @@ from proxy.telemetry import Metrics, audit
 
 
 class SessionEdge:
-    """`secure`: cookies only over TLS, as in production."""
+    """`secure`: cookies only over TLS, as in production; also in development where the cookie's name asks for it."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class SessionEdge:
         self._sessions = sessions
         self._settings = settings
         self._metrics = metrics
-        self._secure = secure
+        self._secure = secure or settings.cookie_name.startswith(("__Host-", "__Secure-"))
 
     async def open(self, http: web.Request) -> web.Response:
         client = await self._flow.admit(self._reader.client(http, "session"))
@@ -74,24 +74,27 @@ class SessionEdge:
         if client.session is None or client.credential is None or client.credential.kind == "ticket":
             raise SessionInvalid("a ticket ends no session")
         await self._sessions.end(client.session, "visitor")
-        response = web.Response(status=204)
-        if self._settings.cookie:
-            response.del_cookie(self._settings.cookie_name, httponly=True, secure=self._secure, samesite="Lax")
-        return response
+        return self._with_cookie(web.Response(status=204), "", 0)
 
     def _answer(self, issued: Issued) -> web.Response:
-        response = json_response(
-            {
-                "session_id": issued.session.id,
-                "access_token": issued.access_token,
-                "expires_in": issued.expires_in,
-                "refresh_token": issued.refresh_token,
-                "refresh_expires_in": issued.refresh_expires_in,
-            }
-        )
+        fields: dict[str, object] = {
+            "session_id": issued.session.id,
+            "access_token": issued.access_token,
+            "expires_in": issued.expires_in,
+            "refresh_token": issued.refresh_token,
+            "refresh_expires_in": issued.refresh_expires_in,
+        }
         if self._settings.cookie:
-            response.set_cookie(
-                self._settings.cookie_name, issued.cookie,
-                max_age=self._settings.lifetime, httponly=True, secure=self._secure, samesite="Lax",
-            )  # fmt: skip
+            fields["csrf_token"] = self._sessions.csrf(issued.session)
+        return self._with_cookie(json_response(fields), issued.cookie, issued.cookie_expires_in)
+
+    def _with_cookie(self, response: web.Response, value: str, seconds: int) -> web.Response:
+        """Where cookies are on. For this host alone (no Domain), so that no sibling domain sees it."""
+        if self._settings.cookie:
+            # By hand: Python's http.cookies knows no Partitioned (https://www.rfc-editor.org/rfc/rfc6265, CHIPS draft).
+            secure, rest = "; Secure" if self._secure else "", "; SameSite=Lax"
+            if self._settings.cookie_embedded:
+                secure, rest = "; Secure", "; SameSite=None; Partitioned"
+            cookie = f"{self._settings.cookie_name}={value}; Max-Age={seconds}; Path=/; HttpOnly{secure}{rest}"
+            response.headers.add("Set-Cookie", cookie)
         return response

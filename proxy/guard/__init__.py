@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from proxy.content.detect import Detector
 from proxy.guard.content import Content, ContentSettings
+from proxy.guard.csrf import Csrf, UrlTokens
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.origin import Host, Origin
 from proxy.guard.session import SessionStage
@@ -24,14 +25,17 @@ def connect_stages(
     production: bool,
     openings: Sequence[LimitSettings],
     session: SessionStage,
+    csrf: Csrf,
     store: Store,
 ) -> list[Stage[Client]]:
     """Once per HTTP request, once per WebSocket handshake."""
     return [
         host,
+        UrlTokens(),
         Origin(sites, strict=production),
         Openings(openings, store),
         session,
+        csrf,
     ]
 
 

@@ -48,6 +48,7 @@ class SessionSettings(Section):
     access_lifetime: Annotated[int, Field(ge=30, le=86_400)] = 900
     refresh_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
     cookie: bool = False
+    cookie_embedded: bool = False
     cookie_name: Annotated[str, Field(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$")] = "chat_session_id"
     fingerprint: Level = "standard"
     revocation_patience: Annotated[int, Field(ge=1, le=86_400)] = 300
@@ -68,6 +69,7 @@ class Issued:
     refresh_token: str
     refresh_expires_in: int
     cookie: str
+    cookie_expires_in: int
 
 
 class Sessions:
@@ -85,6 +87,7 @@ class Sessions:
         self._settings = settings
         self._key = hmac.new(key, b"sidegate session tokens", sha256).digest()
         self._print_key = hmac.new(key, b"sidegate fingerprints", sha256).digest()
+        self._csrf_key = hmac.new(key, b"sidegate form posts", sha256).digest()
         self._store = store
         self._revocations = revocations
         self._metrics = metrics
@@ -123,6 +126,10 @@ class Sessions:
         now = int(self._clock())
         return self._sign("ticket", session, now, now + TICKET_SECONDS)
 
+    def csrf(self, session: Session) -> str:
+        """What a form post proves with that our page sent it; of this session and no other."""
+        return hmac.digest(self._csrf_key, f"{session.site}\0{session.id}".encode(), "sha256").hex()
+
     def verify(self, client: Client) -> Session:
         """The session behind the client's credential. Raises AuthRequired without one, SessionInvalid for a bad one."""
         if client.credential is None:
@@ -156,6 +163,7 @@ class Sessions:
             refresh_token=self._sign("refresh", session, now, family_ends),
             refresh_expires_in=family_ends - now,
             cookie=self._sign("cookie", session, now, int(ends)),
+            cookie_expires_in=int(ends) - now,
         )
 
     def _sign(self, kind: Kind, session: Session, now: int, ends: int) -> str:
@@ -186,6 +194,8 @@ class Sessions:
         return claims
 
     def _decode(self, token: str, kind: Kind) -> Claims:
+        if not token:
+            raise SessionInvalid("no token; or a cookie that came more than once")
         if len(token) > MAX_TOKEN_CHARS:
             raise SessionInvalid("the token is too long")
         try:

@@ -68,6 +68,8 @@ def test_the_scheme_is_believed_from_a_trusted_proxy_only() -> None:
         ([("Authorization", "Basic abc")], "/?ticket=t", Credential("ticket", "t")),
         ([("Authorization", "Basic abc"), ("Cookie", "chat_session_id=c")], "/", Credential("cookie", "c")),
         ([("Cookie", "chat_session_id=c; other=1")], "/", Credential("cookie", "c")),
+        ([("Cookie", "chat_session_id=c; other=1; chat_session_id=d")], "/", Credential("cookie", "")),
+        ([("Cookie", "xchat_session_id=c; chat_session_idx=d; chat_session_id")], "/", Credential("cookie", "")),
         ([("Cookie", "chat_session_id=c"), ("Authorization", "Bearer abc")], "/?ticket=t", Credential("bearer", "abc")),
     ],
 )

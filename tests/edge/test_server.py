@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -130,7 +131,23 @@ async def test_the_cookie_is_for_this_server_alone_and_serves_as_credential() ->
             assert cookie["samesite"] == "Lax"
             assert cookie["max-age"] == "86400"
             assert not cookie["secure"]  # plain HTTP in development
-        assert (await visitor.events(headers={"Cookie": f"sid={cookie.value}"}))[-1].name == "done"
+        headers = {"Cookie": f"sid={cookie.value}", "Sec-Fetch-Site": "same-origin"}
+        assert (await visitor.events(headers=headers))[-1].name == "done"
+
+
+@pytest.mark.parametrize("name", ["sid", "__Host-sid"])
+async def test_a_cookie_for_pages_of_other_sites_is_partitioned_and_secure(name: str) -> None:
+    session = {"cookie": True, "cookie_name": name, "cookie_embedded": name == "sid"}
+    rest = "SameSite=None; Partitioned" if name == "sid" else "SameSite=Lax"
+    async with sidegate(ECHO, session=session) as visitor:
+        url = f"{visitor.url}/v1/session"
+        async with visitor.http.post(url, headers=visitor.headers) as response:
+            (cookie,) = response.headers.getall("Set-Cookie")
+        assert re.fullmatch(rf"{name}=[\w.-]+; Max-Age=86400; Path=/; HttpOnly; Secure; {rest}", cookie)
+        headers = visitor.headers | {"Cookie": cookie.partition(";")[0], "Sec-Fetch-Site": "same-site"}
+        async with visitor.http.delete(url, headers=headers) as response:
+            assert response.status == 204
+            assert response.headers["Set-Cookie"] == f"{name}=; Max-Age=0; Path=/; HttpOnly; Secure; {rest}"
 
 
 async def test_a_session_of_one_site_cannot_be_refreshed_from_another_sites_page() -> None:
