@@ -241,3 +241,23 @@ class RevocationLog(Protocol):
     async def revoked(self, after: int) -> Marks:
         """What was added behind number `after`, as much as one answer should hold."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """What is kept under a name, and how often it was changed."""
+
+    version: int
+    data: bytes
+
+
+class Vaults(Protocol):
+    """Something sealed for each session, which means nothing here. All raise StoreDown."""
+
+    async def read(self, name: str, ttl: float) -> Versioned | None:
+        """What is kept, from now on for `ttl` seconds more at least."""
+        ...
+
+    async def write(self, name: str, version: int, data: bytes, ttl: float) -> bool:
+        """Keep it in place of that version (0: of nothing). False when that isn't what is kept any more."""
+        ...

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Protocol
 from uuid import uuid4
 
-from proxy.store import Circuits, Hit, Hits, Journals, Posts, RevocationLog, Store, StoreDown, Tier
+from proxy.store import Circuits, Hit, Hits, Journals, Posts, RevocationLog, Store, StoreDown, Tier, Vaults
 from proxy.store.memory import MemoryStore
 
 _log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class FailoverStore:
         journals: Journals | None = None,
         posts: Posts | None = None,
         revocations: RevocationLog | None = None,
+        vaults: Vaults | None = None,
         interval: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,6 +68,7 @@ class FailoverStore:
         self.journals = journals
         self.posts = posts
         self.revocations = revocations
+        self.vaults = vaults
         self._interval = interval
         self._clock = clock
         self._replica = uuid4().hex

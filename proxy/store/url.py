@@ -176,6 +176,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     from proxy.store.redis.link import Link
     from proxy.store.redis.posts import RedisPosts
     from proxy.store.redis.revocations import RedisRevocations
+    from proxy.store.redis.vaults import RedisVaults
 
     link = Link(parsed)
     return FailoverStore(
@@ -185,4 +186,5 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
         journals=RedisJournals(link),
         posts=RedisPosts(link),
         revocations=RedisRevocations(link),
+        vaults=RedisVaults(link),
     )

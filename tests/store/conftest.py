@@ -10,11 +10,13 @@ from itertools import count
 
 import pytest
 
-from proxy.store import Store
+from proxy.store import Store, Vaults
 from proxy.store.memory import MemoryStore
 from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link
+from proxy.store.redis.vaults import RedisVaults
 from proxy.store.url import parse_url
+from proxy.store.vaults import MemoryVaults
 from tests.servers import RedisServer
 
 
@@ -36,6 +38,7 @@ class Backend:
     """A store whose time stands still until advance(). prefix() gives keys that nobody used before."""
 
     store: Store
+    vaults: Vaults
     advance: Callable[[float], None]
     _number: Iterator[int]
 
@@ -65,13 +68,14 @@ def real_redis() -> Iterator[RedisServer]:
 @pytest.fixture(params=["memory", "redis"])
 async def backend(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[Backend]:
     if request.param == "memory":
-        yield Backend(MemoryStore(clock), clock.advance, count())
+        yield Backend(MemoryStore(clock), MemoryVaults(clock), clock.advance, count())
         return
     server: RedisServer = request.getfixturevalue("still_redis")
     server.call("FLUSHALL")
     # What is counted is tested here, not how long that takes on a busy machine: test_failover.py does that.
-    store = RedisStore(Link(parse_url(server.url), deadline=30))
-    yield Backend(store, server.advance, count())
+    link = Link(parse_url(server.url), deadline=30)
+    store = RedisStore(link)
+    yield Backend(store, RedisVaults(link), server.advance, count())
     await store.close()
 
 

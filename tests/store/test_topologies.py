@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.store import Batch, Tier
+from proxy.store import Batch, Tier, Versioned
 from proxy.store.failover import FailoverStore
 from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link, key
@@ -51,6 +51,10 @@ async def test_every_operation_is_possible(topology: Topology) -> None:
         number = await store.posts.post("box", "push", b"hello", 60)
         assert [post.data for post in await other.posts.posts("box", -1, 60)] == [b"hello"]
         assert (await other.posts.boxes(number - 1))[1] == {"box"}
+        assert store.vaults
+        assert other.vaults
+        assert await store.vaults.write("session", 0, b"sealed", 60)
+        assert await other.vaults.read("session", 60) == Versioned(1, b"sealed")
         assert store.journals
         assert other.journals
         batches = [Batch(f"answer{at}", 0, b"begin", 60) for at in range(20)]  # in several slots of a cluster
