@@ -26,7 +26,7 @@ def test_a_placeholder_becomes_its_value_also_when_it_arrives_in_pieces() -> Non
     )
 
 
-@pytest.mark.parametrize("spelling", ["[EMAIL_1]", r"\[EMAIL_1\]", r"[EMAIL\_1]", r"\[EMAIL\_1\]", r"\[EMAIL_1]"])
+@pytest.mark.parametrize("spelling", ["[EMAIL_1]", r"\[EMAIL_1\]", r"[EMAIL\_1]", r"\[EMAIL\_1\]"])
 def test_backslashes_that_markdown_wants_are_no_obstacle(spelling: str) -> None:
     assert run(VALUES, f"a {spelling} b") == "a ann@shop.org b"
     assert run(VALUES, *f"a {spelling} b") == "a ann@shop.org b"
@@ -52,7 +52,8 @@ def test_a_value_that_looks_like_a_placeholder_is_not_read_again() -> None:
         ("see [EMAIL_1x", "see [EMAIL_1x"),
         ("see [_", "see [_"), ("see [\\", "see ["), ("a\\", "a"), ("see [IBAN\\", "see [IBAN"),
         ("see [EMAIL\\", "see "),
-        ("see [EMAIL_\\", "see [EMAIL_"), ("see [EMAIL_0", "see [EMAIL_0"), ("see [EMAIL_1\\", "see "),
+        ("see [EMAIL_\\", "see [EMAIL_"), ("see [EMAIL_0", "see [EMAIL_0"), ("see [EMAIL_1\\", "see [EMAIL_1"),
+        ("see \\[EMAIL_1\\", "see "),
         ("see [EMAIL-", "see [EMAIL-"),
         ("[[[[EMAIL_1", "[[["),
     ],
