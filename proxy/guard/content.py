@@ -7,7 +7,7 @@ that no rule knows. A detection is a reason to refuse, its absence is no proof o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from proxy.config import Section
 from proxy.content.detect import CATEGORIES, THRESHOLD, Detector, Hit, Judgement
 from proxy.content.html import sanitize
 from proxy.errors import ContentBlocked
+from proxy.guard.habits import Habits
 from proxy.model import Mode, Request
 from proxy.telemetry import audit
 
@@ -78,8 +79,11 @@ class Content:
 
     name = "content"
 
-    def __init__(self, content: Mapping[str, ContentSettings], mode: Mode, detector: Detector) -> None:
+    def __init__(
+        self, content: Mapping[str, ContentSettings], mode: Mode, detector: Detector, habits: Habits | None = None
+    ) -> None:
         self.mode = mode
+        self._habits = habits or Habits()
         self._actions = {
             site: settings.rules.actions()
             for site, settings in content.items()
@@ -95,9 +99,10 @@ class Content:
         actions = self._actions.get(request.site.name)
         if actions is None:
             return request
-        judgement = together(self._detector.judge(text) for text in texts(request))
+        judgements = [self._detector.judge(text) for text in texts(request)]
+        judgement = plus(together(judgements), self._habits.judge(request))
         finding = find(request.message.text, judgement, actions)
-        if finding.hits:
+        if finding.flags or finding.action != "allow":
             self._tell(request, finding)
         if finding.action == "block":
             raise ContentBlocked(_reason(finding))
@@ -108,9 +113,10 @@ class Content:
         return replace(request, verdict=verdict, message=message)
 
     def _tell(self, request: Request, finding: Finding) -> None:
+        parts = {hit.rule: hit.weight for hit in finding.hits[:MAX_RULES_TOLD]}
         audit(
             "CONTENT", site=request.site.name, action=finding.action, mode=self.mode, scores=dict(finding.scores),
-            rules=[hit.rule for hit in finding.hits[:MAX_RULES_TOLD]], request_id=request.id, ip=request.client.ip,
+            parts=parts, request_id=request.id, ip=request.client.ip,
         )  # fmt: skip
 
 
@@ -136,7 +142,7 @@ def texts(request: Request) -> Iterator[str]:
                 values.extend(items)
 
 
-def together(judgements: Iterator[Judgement]) -> Judgement:
+def together(judgements: Iterable[Judgement]) -> Judgement:
     """The worst of several: each category's highest score, and all hits."""
     scores: dict[str, float] = {}
     hits: dict[str, Hit] = {}
@@ -145,3 +151,10 @@ def together(judgements: Iterator[Judgement]) -> Judgement:
             scores[category] = max(score, scores.get(category, 0.0))
         hits |= {hit.rule: hit for hit in judgement.hits if hit.rule not in hits}
     return Judgement(scores, tuple(hits.values()))
+
+
+def plus(one: Judgement, other: Judgement) -> Judgement:
+    """Two judgements of the same message: what they say adds up."""
+    names = one.scores.keys() | other.scores.keys()
+    scores = {name: one.scores.get(name, 0.0) + other.scores.get(name, 0.0) for name in names}
+    return Judgement(scores, one.hits + other.hits)

@@ -123,8 +123,20 @@ async def test_the_audit_event_has_rules_and_scores_and_no_word_of_the_message(
     fields = record.__dict__["fields"]
     assert record.message == "CONTENT"
     assert fields["action"] == "block"
-    assert "xss-script-first" in fields["rules"]
+    assert fields["parts"]["xss-script-first"] == 1.0
     assert "alert" not in str(fields)
+
+
+async def test_what_is_no_detection_is_no_event(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sidegate.audit")
+    judged = await stage().check(request("£500 for it?"))
+    assert judged.verdict.scores == {"spam": 0.2}
+    assert caplog.records == []
+
+
+async def test_a_program_that_says_so_is_named_to_the_upstream() -> None:
+    judged = await stage().check(request("where is my parcel?", user_agent="curl/8.5.0"))
+    assert judged.verdict.flags == ("bot",)
 
 
 def test_below_the_threshold_a_score_is_told_and_nothing_happens() -> None:
