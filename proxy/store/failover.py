@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 from uuid import uuid4
 
 from proxy.store import Circuits, Hit, Hits, Journals, Posts, RevocationLog, Store, StoreDown, Tier, Vaults
+from proxy.store.desk import SharedLedger
 from proxy.store.memory import MemoryStore
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class FailoverStore:
         circuits: Circuits | None = None,
         journals: Journals | None = None,
         posts: Posts | None = None,
+        ledger: SharedLedger | None = None,
         revocations: RevocationLog | None = None,
         vaults: Vaults | None = None,
         interval: float = 0.5,
@@ -67,6 +69,8 @@ class FailoverStore:
         self.circuits = circuits
         self.journals = journals
         self.posts = posts
+        self.ledger = ledger
+        self._recalls: list[Callable[[], Awaitable[None]]] = []
         self.revocations = revocations
         self.vaults = vaults
         self._interval = interval
@@ -83,7 +87,7 @@ class FailoverStore:
             try:
                 hits = await self._shared.hit(tiers)
             except StoreDown as down:
-                self._fail(down)
+                self.fail(down)
             else:
                 if not any(hit.retry_after for hit in hits):
                     self._local.note(tiers)
@@ -103,7 +107,7 @@ class FailoverStore:
             try:
                 first = await self._shared.add(key, ttl)
             except StoreDown as down:
-                self._fail(down)
+                self.fail(down)
             else:
                 await self._local.add(key, ttl)  # for the next outage; where there is no room, that outage forgets it
                 return first
@@ -117,7 +121,7 @@ class FailoverStore:
             try:
                 return await self._shared.has(key)
             except StoreDown as down:
-                self._fail(down)
+                self.fail(down)
         return False
 
     async def claim(self, key: str, value: bytes, ttl: float, instead: bytes = b"") -> bytes:
@@ -130,7 +134,7 @@ class FailoverStore:
         try:
             held = await self._shared.claim(key, value, ttl, instead)
         except StoreDown as down:
-            self._fail(down)
+            self.fail(down)
             return value
         return await self._local.claim(key, held, ttl, instead=value)
 
@@ -141,12 +145,20 @@ class FailoverStore:
             try:
                 await self._shared.release(key, value)
             except StoreDown as down:
-                self._fail(down)
+                self.fail(down)
 
     @property
     def replicas(self) -> int:
         """How many replicas share the store, as far as this one knows."""
         return self._replicas
+
+    def share(self) -> int | None:
+        """This replica is one of so many while the shared store is away; None where it isn't."""
+        return None if self._down is None else self._replicas
+
+    def on_loss(self, recall: Callable[[], Awaitable[None]]) -> None:
+        """Have this done when the shared store lost its memory. It may raise StoreDown, and is then done again."""
+        self._recalls.append(recall)
 
     def degraded(self) -> str | None:
         if self._down is None:
@@ -186,10 +198,13 @@ class FailoverStore:
     async def _look(self) -> None:
         try:
             replicas, memory = await self._shared.beat(self._replica)
-            if self._down is not None:
-                await self._tell(0.0 if memory != self._memory else self._down_since)
+            was_lost = self._memory not in ("", memory)
+            if self._down is not None or was_lost:
+                await self._tell(0.0 if was_lost else self._down_since)
+            for recall in self._recalls if was_lost else ():
+                await recall()
         except StoreDown as down:
-            self._fail(down)
+            self.fail(down)
             return
         self._replicas, self._memory = max(1, replicas), memory
         if self._down is not None:
@@ -208,7 +223,8 @@ class FailoverStore:
                 await self._shared.restore(hits[start : start + TOLD_AT_ONCE])
             since = now
 
-    def _fail(self, down: StoreDown) -> None:
+    def fail(self, down: StoreDown) -> None:
+        """It was found to be away."""
         if self._down is None:
             self._down = self._clock(), str(down)
             self._down_since = self._local.now()

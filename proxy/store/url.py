@@ -173,6 +173,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     from proxy.store.redis.circuits import RedisCircuits
     from proxy.store.redis.counts import RedisStore
     from proxy.store.redis.journals import RedisJournals
+    from proxy.store.redis.ledger import RedisLedger
     from proxy.store.redis.link import Link
     from proxy.store.redis.posts import RedisPosts
     from proxy.store.redis.revocations import RedisRevocations
@@ -185,6 +186,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
         circuits=RedisCircuits(link),
         journals=RedisJournals(link),
         posts=RedisPosts(link),
+        ledger=RedisLedger(link),
         revocations=RedisRevocations(link),
         vaults=RedisVaults(link),
     )
