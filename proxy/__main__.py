@@ -17,6 +17,7 @@ from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
 from proxy.guard.origin import normal_origin
 from proxy.guard.session import SessionSettings
+from proxy.scan import scan
 from proxy.settings import Settings, SiteSettings, is_loopback, json_schema, load, random_secret
 from proxy.starter import starter, write_starter
 from proxy.store.url import parse_url
@@ -140,6 +141,9 @@ def init(folder: Path, origins: tuple[str, ...], n8n_url: str) -> None:
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
     click.echo(json.dumps(json_schema(), indent=2))
+
+
+main.add_command(scan)
 
 
 def _tell(problems: tuple[Problem, ...], before: str = "", *, err: bool = False) -> None:

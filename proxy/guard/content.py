@@ -61,7 +61,7 @@ class Finding:
     text: str
 
 
-def find(text: str, judgement: Judgement, actions: Mapping[str, Action]) -> Finding:
+def weigh(text: str, judgement: Judgement, actions: Mapping[str, Action]) -> Finding:
     """Weigh a judgement of a text by a site's actions."""
     scores = {name: round(score, 3) for name, score in judgement.scores.items() if actions[name] != "off"}
     detected = [name for name in CATEGORIES if scores.get(name, 0.0) >= THRESHOLD]
@@ -101,7 +101,7 @@ class Content:
             return request
         judgements = [self._detector.judge(text) for text in texts(request)]
         judgement = plus(together(judgements), self._habits.judge(request))
-        finding = find(request.message.text, judgement, actions)
+        finding = weigh(request.message.text, judgement, actions)
         if finding.flags or finding.action != "allow":
             self._tell(request, finding)
         if finding.action == "block":

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.content.detect import Detector, Judgement
 from proxy.errors import ContentBlocked
-from proxy.guard.content import Content, ContentSettings, RuleSettings, find, texts
+from proxy.guard.content import Content, ContentSettings, RuleSettings, texts, weigh
 from proxy.model import Message, Mode, Request
 from tests.clients import request
 
@@ -140,5 +140,5 @@ async def test_a_program_that_says_so_is_named_to_the_upstream() -> None:
 
 
 def test_below_the_threshold_a_score_is_told_and_nothing_happens() -> None:
-    finding = find("text", Judgement({"xss": 0.9}), RuleSettings().actions())
+    finding = weigh("text", Judgement({"xss": 0.9}), RuleSettings().actions())
     assert (finding.action, finding.scores, finding.flags) == ("allow", {"xss": 0.9}, ())

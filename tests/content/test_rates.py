@@ -1,0 +1,65 @@
+"""What the content rules find in the labelled sets, and what they take for an attack: a rate that falls by more than a
+point fails here. docs/detection.md has the figures; `scripts/detection` makes it.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from proxy.guard.content import ContentSettings
+from proxy.rates import Rate, rates
+from proxy.scan import Scanner
+from tests.corpora import FOLDER
+
+
+@functools.cache
+def measured() -> dict[tuple[str, str], Rate]:
+    if not any(FOLDER.glob("*.jsonl")):
+        pytest.fail(f"No sets in {FOLDER}: put them there, or set SIDEGATE_CORPORA to the folder that holds them.")
+    return {(rate.set, rate.category): rate for rate in rates(FOLDER, Scanner(ContentSettings()).judge)}
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "least"),
+    [
+        ("sqli_libinjection", "sqli", 96.9),
+        ("sqli_patt", "sqli", 96.8),
+        ("nosqli_patt", "nosqli", 100),
+        ("xss_libinjection", "xss", 99.1),
+        ("xss_patt", "xss", 99.0),
+        ("rce_patt", "rce", 98.1),
+        ("lfi_patt", "lfi", 99.7),
+        ("ssti_patt", "ssti", 100),
+        ("attacks_embedded", "sqli", 80.6),
+        ("attacks_embedded", "xss", 100),
+        ("attacks_embedded", "rce", 100),
+        ("attacks_embedded", "lfi", 100),
+        ("spam_sms", "spam", 77.8),
+        ("bot_ua", "bot_ua", 100),
+    ],
+)
+def test_so_many_attacks_are_found(name: str, category: str, least: float) -> None:
+    assert measured()[name, category].percent >= least - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "most"),
+    [
+        ("benign_support_banking77", "normal", 0.3),
+        ("benign_multilingual", "normal", 0.3),
+        ("spam_sms_ham", "normal", 0.3),
+        ("benign_tech_irc", "normal", 0.3),
+        ("benign_tech_so", "normal", 0.3),
+        ("benign_tech_codealpaca", "normal", 0.3),
+        ("benign_tech_irc", "hard", 3),
+        ("benign_tech_codealpaca", "hard", 3),
+        ("benign_hard_security", "hard", 3),
+        ("benign_notinject", "hard", 3),
+        ("benign_wildguard", "hard", 3),
+        ("bot_ua", "browser_ua", 0.5),
+    ],
+)
+def test_harmless_texts_are_left_alone(name: str, category: str, most: float) -> None:
+    assert measured()[name, category].percent <= most
