@@ -18,7 +18,8 @@ from proxy.edge.read import ListenSettings
 from proxy.guard.origin import normal_origin
 from proxy.guard.session import SessionSettings
 from proxy.scan import scan
-from proxy.settings import Settings, SiteSettings, is_loopback, json_schema, load, random_secret
+from proxy.settings import Settings, is_loopback, json_schema, load, random_secret
+from proxy.sites import SiteSettings
 from proxy.starter import starter, write_starter
 from proxy.store.url import parse_url
 from proxy.upstream.echo import EchoSettings

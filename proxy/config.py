@@ -235,6 +235,7 @@ class Tree:
     base: Path = Path()  # what relative paths in it start from
     is_readable: bool = True
     sources: dict[Place, str] = field(default_factory=dict)
+    weak: dict[Place, str] = field(default_factory=dict)  # what is wrong with a secret of which only a hash is there
     problems: list[Problem] = field(default_factory=list)
     reported: set[Place] = field(default_factory=set, repr=False)
 

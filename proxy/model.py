@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, Protocol, TypeVar
 
 from proxy.errors import ProxyError
@@ -28,6 +29,7 @@ class Site:
     page: bool = False  # serves the chat page, so its own origin may talk to it
     allow_credentials: bool = False  # CORS: may a page send cookies
     weights: Mapping[str, int] = field(default_factory=dict, hash=False)  # of its upstreams, where there are several
+    auth: frozenset[str] = frozenset({"anonymous"})  # the kinds of credential that it accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,16 @@ class Credential:
 
     kind: Literal["bearer", "cookie", "ticket"]
     value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a credential that isn't a session's says of its holder; of an anonymous one, nothing."""
+
+    key: str = ""  # see Session
+    owner: str = ""  # see Session
+    ends: float = inf  # Unix time, as far as the credential says
+    born: float = 0.0  # Unix time, of a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +84,12 @@ class Client:
     traceparent: str | None = None
     site_name: str | None = None  # as named by X-Sidegate-Site
     credential: Credential | None = None
+    embed_key: str | None = field(default=None, repr=False)
+    conversation: str = ""  # as named by X-Sidegate-Conversation
     sites: tuple[Site, ...] = ()  # those it may be talking to, as far as is known yet
     site: Site | None = None
+    needs_owner: bool = False  # no browser speaks for it: only who has an owner may pass
+    identity: Identity = Identity()
     session: Session | None = None
 
 

@@ -20,7 +20,11 @@ from proxy.edge.session import SessionEdge
 from proxy.edge.websocket import WebSocketEdge
 from proxy.filters import chain_maker
 from proxy.flow import Flow
+from proxy.guard.auth import Auth, Standing
 from proxy.guard.csrf import Csrf
+from proxy.guard.customer_token import CustomerTokens
+from proxy.guard.failures import Failures
+from proxy.guard.keys import Keys
 from proxy.guard.origin import Host
 from proxy.guard.push import Pushers
 from proxy.guard.session import Sessions, SessionStage
@@ -63,14 +67,20 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     live = Live(metrics)
     sessions = Sessions(settings.session, resources.session_key, store, resources.revocations, metrics)
     session_stage = SessionStage(sessions)
+    keys = Keys(settings.keys.api, {name: site.embed_keys for name, site in settings.sites.items()})
+    tokens = None if resources.customer_keys is None else CustomerTokens(settings.keys.jwt, resources.customer_keys)
+    failures = Failures(settings.keys.failures, store, metrics)
     flow = Flow(
         connect_stages=guard.connect_stages(
             sites,
             host=host,
             production=production,
             openings=settings.limits,
+            auth=Auth(keys, tokens, sessions),
             session=session_stage,
             csrf=Csrf(sessions.csrf),
+            standing=Standing(keys),
+            failures=failures,
             store=store,
         ),
         message_stages=guard.message_stages(
@@ -100,7 +110,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             max_bytes=settings.listen.max_body_bytes,
         ),
         events=EventsEdge(flow, reader, channels, settings.streams, live, resources.owned, resources.revocations),
-        session=SessionEdge(flow, reader, sessions, settings.session, metrics, secure=production),
+        session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),
         page=PageEdge(reader, host, sites),
         reader=reader,
         host=host,
@@ -134,7 +144,13 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
 def _sites(settings: Settings) -> dict[str, Site]:
     return {
         name: Site(
-            name, frozenset(site.origins), next(iter(site.weights)), site.page, site.allow_credentials, site.weights
+            name,
+            frozenset(site.origins),
+            next(iter(site.weights)),
+            site.page,
+            site.allow_credentials,
+            site.weights,
+            frozenset(site.auth),
         )
         for name, site in settings.sites.items()
     }

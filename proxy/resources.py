@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from proxy import upstream
 from proxy.config import Secret
+from proxy.guard.customer_token import JwtSettings
+from proxy.guard.jwks import KeySource, RemoteKeys, StaticKey
 from proxy.guard.revocation import Revocations
 from proxy.model import Session, Upstream
 from proxy.settings import Settings
@@ -45,6 +47,7 @@ class Resources:
     journal: Journal | None
     claims: Claims
     revocations: Revocations
+    customer_keys: KeySource | None
 
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
@@ -73,7 +76,8 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         }
         claims = Claims(store, sealer, kept)
         revocations = await stack.enter_async_context(_revocations(settings, session_key, store))
-        yield Resources(session_key, store, signer, lines, channels, journal, claims, revocations)
+        keys = await stack.enter_async_context(_customer_keys(settings.keys.jwt, metrics))
+        yield Resources(session_key, store, signer, lines, channels, journal, claims, revocations, keys)
 
 
 @asynccontextmanager
@@ -130,6 +134,20 @@ async def _revocations(
         yield revocations
     finally:
         await revocations.close()
+
+
+@asynccontextmanager
+async def _customer_keys(settings: JwtSettings, metrics: Metrics) -> AsyncIterator[KeySource | None]:
+    """What the customers' tokens are checked with; nothing where none are accepted."""
+    if settings.jwks_url is None:
+        key = settings.static_key()
+        yield None if key is None else StaticKey(key)
+        return
+    keys = RemoteKeys(settings.jwks_url, settings.algorithms, lambda outcome: metrics.key_sets.labels(outcome).inc())
+    try:
+        yield keys
+    finally:
+        await keys.close()
 
 
 def _sealer(settings: Settings, session_key: bytes) -> Sealer:

@@ -11,20 +11,21 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from proxy.config import A_SECRET, ConfigError, Place, Problem, Secret, Section, Tree, environment, read_tree, unknown
+from proxy.credentials import findings
 from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
 from proxy.filters import FilterSettings
 from proxy.guard.content import ContentSettings
+from proxy.guard.keys import KeySettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
-from proxy.guard.origin import normal_origin
 from proxy.guard.session import SessionSettings
 from proxy.loading import Rules, apply_environment, validate
+from proxy.sites import SiteSettings
 from proxy.store.url import StoreSettings, parse_url
 from proxy.streams import StreamSettings
-from proxy.streams.cache import CacheSettings
 from proxy.telemetry import AuditSettings, TelemetrySettings
 from proxy.upstream import UpstreamSettings
 from proxy.upstream.echo import EchoSettings
@@ -38,9 +39,9 @@ from proxy.weak import suspicion, weakness
 RULES = Rules(
     plain=("store.url",),
     planned=(
-        "connections", "budgets", "reputation", "hooks", "uploads", "keys", "telemetry.traces",
+        "connections", "budgets", "reputation", "hooks", "uploads", "telemetry.traces",
         "content.pii", "filters.pii", "filters.secrets",
-        "sites.*.embed_keys", "sites.*.budgets",
+        "sites.*.budgets",
         "sites.*.content.pii",
         "sites.*.filters.pii", "sites.*.filters.secrets",
     )
@@ -50,60 +51,12 @@ S = TypeVar("S", bound=Section)
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
 
-def _origin(value: str) -> str:
-    if not value.isascii():
-        raise ValueError("not as browsers send it; write the host in ASCII: https://xn--bcher-kva.example")
-    try:
-        return normal_origin(value)
-    except ValueError:
-        text = "write scheme and host, the port if it is unusual, and nothing behind: https://shop.example"
-        raise ValueError(f"not an origin; {text}") from None
-
-
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
 def random_secret() -> Secret:
     return Secret(secrets.token_urlsafe(48))
-
-
-class UpstreamShare(Section):
-    """One of several upstreams of a site: of its sessions, a share as large as its weight among all."""
-
-    name: str
-    weight: Annotated[int, Field(ge=1, le=1000)] = 1
-
-
-class SiteSettings(Section):
-    """A tenant. `limits` replace the general ones unless empty; the other sections change what they name."""
-
-    origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
-    # Once loaded there is one: the only upstream where none is written.
-    upstream: str | Annotated[tuple[str | UpstreamShare, ...], Field(min_length=1, max_length=10)] = ""
-    auth: Annotated[tuple[Literal["anonymous"], ...], Field(min_length=1)] = ("anonymous",)
-    page: bool = False
-    allow_credentials: bool = False
-    limits: tuple[LimitSettings, ...] | None = None
-    content: ContentSettings | None = None
-    filters: FilterSettings | None = None
-    streams: StreamSettings | None = None
-    cache: CacheSettings | None = None
-
-    @property
-    def weights(self) -> dict[str, int]:
-        """Its upstreams and their weights, in the order written."""
-        written = (self.upstream,) if isinstance(self.upstream, str) else self.upstream
-        shares = [UpstreamShare(name=each) if isinstance(each, str) else each for each in written]
-        return {share.name: share.weight for share in shares}
-
-    @field_validator("upstream")
-    @classmethod
-    def _each_once(cls, upstream: str | tuple[str | UpstreamShare, ...]) -> str | tuple[str | UpstreamShare, ...]:
-        names = [each if isinstance(each, str) else each.name for each in upstream]
-        if not isinstance(upstream, str) and len(set(names)) < len(names):
-            raise ValueError("each upstream once; a larger share is a larger weight: {name: a, weight: 9}")
-        return upstream
 
 
 class Settings(Section):
@@ -117,6 +70,7 @@ class Settings(Section):
     signing: SigningSettings = Field(default_factory=lambda: SigningSettings(key=random_secret()))
     upstreams: dict[str, UpstreamSettings] = Field(default_factory=dict)
     sites: dict[str, SiteSettings] = Field(default_factory=dict)
+    keys: KeySettings = KeySettings()
     limits: tuple[LimitSettings, ...] = DEFAULT_LIMITS
     content: ContentSettings = ContentSettings()
     filters: FilterSettings = FilterSettings()
@@ -173,7 +127,12 @@ def load(path: Path | None, env: Mapping[str, str] | None = None, spare: dict[Pl
     made_up = _make_up_keys(tree, {} if spare is None else spare)
     written = {whole: _named(tree, whole) for whole in ("sites", "upstreams")}
     settings = validate(tree, Settings, env, RULES)
-    settings = settings.model_copy(update={"sites": _with_upstreams(settings.sites, written["upstreams"])})
+    settings = settings.model_copy(
+        update={
+            "sites": _with_upstreams(settings.sites, written["upstreams"]),
+            "keys": _with_sites(settings.keys, written["sites"]),
+        }
+    )
     if settings.debug and tree.get(("telemetry", "log_level")) is None:
         settings = settings.model_copy(update={"telemetry": TelemetrySettings(log_level="DEBUG")})
     warnings: list[Problem] = near_misses(env)
@@ -214,6 +173,13 @@ def _with_upstreams(sites: Mapping[str, SiteSettings], upstreams: Collection[str
     return {name: site.model_copy(update={"upstream": site.upstream or only}) for name, site in sites.items()}
 
 
+def _with_sites(keys: KeySettings, sites: Collection[str]) -> KeySettings:
+    if len(sites) != 1:
+        return keys
+    (only,) = sites
+    return keys.model_copy(update={"api": tuple(key.model_copy(update={"site": key.site or only}) for key in keys.api)})
+
+
 @dataclass(frozen=True, slots=True)
 class _Judge:
     """What no section can see by itself. Silent about places that are known to be wrong already."""
@@ -229,6 +195,7 @@ class _Judge:
             judge()
         self._cookies()
         self._workers()
+        self._credentials()
         if self.settings.debug:
             self._bad(("debug",), "not for production; write false")
         if self.settings.environment == "development":
@@ -239,6 +206,13 @@ class _Judge:
         if self.settings.workers > 1 and is_alone and not any(place[0] == "store" for place in self.tree.reported):
             text = "several processes need a store that they share; set store.url to a Redis, or write 1"
             self._refuse(("workers",), text)
+
+    def _credentials(self) -> None:
+        judges = {"refuse": self._refuse, "bad": self._bad, "warn": self._warn}
+        for kind, place, text in findings(self.settings.keys, self.settings.sites, self.written["sites"]):
+            judges[kind](place, text)
+        for place, fault in self.tree.weak.items():
+            self._bad(place, f"{fault}; use what `sidegate keys new` prints")
 
     def _refuse(self, place: Place, text: str) -> None:
         if not any(place[:end] in self.tree.reported for end in range(1, len(place) + 1)):
@@ -311,7 +285,8 @@ class _Judge:
     def _origins(self) -> None:
         for name, site in self.settings.sites.items():
             place: Place = ("sites", name, "origins")
-            if not site.origins and not any(other[:3] == place for other in self.tree.reported):
+            is_for_pages = not {"anonymous", "embed_key"}.isdisjoint(site.auth)
+            if is_for_pages and not site.origins and not any(other[:3] == place for other in self.tree.reported):
                 self._bad(place, "missing; list the pages' origins, such as https://shop.example")
             for index, origin in enumerate(site.origins):
                 if origin.startswith("http://"):

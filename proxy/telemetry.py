@@ -77,6 +77,18 @@ class Metrics:
             ["site", "reason"],
             registry=registry,
         )
+        self.auth_failures = Counter(
+            "sidegate_auth_failures",
+            "Credentials that were refused, by what they were",
+            ["kind", "code"],
+            registry=registry,
+        )
+        self.key_sets = Counter(
+            "sidegate_key_sets_read",
+            "Readings of the identity provider's key set: ok or error",
+            ["outcome"],
+            registry=registry,
+        )
         self.pushes = Counter(
             "sidegate_pushes",
             "What was sent to sessions later: delivered, kept, or a code",

@@ -13,9 +13,11 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from proxy.config import PREFIX, Place, Problem, Secret, Tree, is_text, read_secret
+from proxy.guard.keys import hash_of
 from proxy.guard.limits import DEFAULT_LIMITS
 from proxy.guard.origin import normal_origin
 from proxy.loading import form_at, named, parse
+from proxy.weak import weakness
 
 SITE, UPSTREAM = "(site)", "(upstream)"  # stand for the names of the ones that are meant
 
@@ -39,8 +41,8 @@ SIMPLE: dict[str, Place] = {
 }
 LIFETIMES = {"JWT_EXPIRATION_HOURS": 3600, "ACCESS_TOKEN_EXPIRE_MINUTES": 60}  # seconds in one; the later one wins
 WINDOWS = {"RATE_LIMIT_PER_MINUTE": 60, "RATE_LIMIT_PER_HOUR": 3600}
-PLANNED = ("ENABLE_MASKING", "MASKING_LOG_ENABLED", "API_KEYS", "WHATSAPP_WEBHOOK_SECRET")
-OTHERS = ("N8N_API_KEY", "CORS_ALLOWED_ORIGINS", "RATE_LIMIT_BURST")
+PLANNED = ("ENABLE_MASKING", "MASKING_LOG_ENABLED", "WHATSAPP_WEBHOOK_SECRET")
+OTHERS = ("N8N_API_KEY", "CORS_ALLOWED_ORIGINS", "RATE_LIMIT_BURST", "API_KEYS")
 VARIABLES = frozenset({*SIMPLE, *LIFETIMES, *WINDOWS, *PLANNED, *OTHERS})
 
 OFF = frozenset({"false", "0", "no", "off", "[]", "{}"})
@@ -101,6 +103,7 @@ class _Variables:
             self.tree.put(("sites", "default"), {})
         self._lifetimes()
         self._limits()
+        self._api_keys()
         self._not_settings()
 
     def _put(self, name: str, place: Place, value: object) -> None:
@@ -191,6 +194,39 @@ class _Variables:
             if isinstance(entry, dict) and (entry.get("per"), entry.get("window")) == ("ip", window)
         )
         return next(found, len(entries))
+
+    def _api_keys(self) -> None:
+        """Keys as they are, or their hashes: added to those of the file, for the one site, which takes them then."""
+        if self.values.get("API_KEYS", "").strip().lower() in {"", *OFF}:
+            return
+        try:
+            listed = parse(tuple[str, ...], self.values["API_KEYS"])
+        except ValueError:
+            listed = None
+        if not isinstance(listed, list) or not all(isinstance(key, str) and "." not in key for key in listed):
+            text = "not a list of keys; write what `sidegate keys new` prints, with commas between (no key has a dot)"
+            self.tree.problems.append(Problem("API_KEYS", text))
+            return
+        names = self._names("sites") or ["default"]
+        if len(names) > 1:
+            text = f"it isn't clear which of {', '.join(names)} is meant; write the keys into keys.api"
+            self.tree.problems.append(Problem("API_KEYS", text))
+            return
+        written = self.tree.get(("keys", "api"))
+        entries = written if isinstance(written, list) else []
+        for number, key in enumerate(listed, 1):
+            place: Place = ("keys", "api", len(entries))
+            is_hash = key.startswith("sha256:")
+            entries = [
+                *entries,
+                {"name": f"api-keys-{number}", "hash": key if is_hash else hash_of(key), "site": names[0]},
+            ]
+            self.tree.sources[place] = "API_KEYS"
+            if not is_hash and (fault := weakness(key)):
+                self.tree.weak[place] = fault
+        self.tree.put(("keys", "api"), entries)
+        if self.tree.get(("sites", names[0], "auth")) is None:
+            self.tree.put(("sites", names[0], "auth"), ["anonymous", "api_key"], "API_KEYS")
 
     def _not_settings(self) -> None:
         for name in PLANNED:

@@ -233,7 +233,7 @@ def test_a_private_key_is_not_judged_as_a_shared_secret(reading: Any, refused: A
             "did you mean support",
         ),
         (tree(sites={"shop": {"origins": ["https://a"], "auth": []}}), "sites.shop.auth", "at least 1"),
-        (tree(sites={"shop": {"origins": ["https://a"], "auth": ["jwt"]}}), "sites.shop.auth[0]", "write anonymous"),
+        (tree(sites={"shop": {"origins": ["https://a"], "auth": ["cert"]}}), "sites.shop.auth[0]", "write anonymous"),
         (tree(sites={"Shop": {"origins": ["https://a"]}}), "sites.Shop", "not a name"),
         (tree(sites={"-shop": {"origins": ["https://a"]}}), "sites.-shop", "not a name"),
         (tree(sites={"s" * 65: {"origins": ["https://a"]}}), f"sites.{'s' * 64}…", "not a name"),
@@ -392,7 +392,7 @@ def test_mistakes_of_every_kind_are_named_at_once_and_no_secret_with_them(tmp_pa
             "signing.key",
             "upstreams.support.url",
         ),
-        *("sites.shop.origins[0]", "sites.shop.upstream", "content", "budgets", "API_KEYS"),
+        *("sites.shop.origins[0]", "sites.shop.upstream", "content", "budgets", "keys.api[0] (API_KEYS)"),
         *("SIDEGATE__LIMITS__0__LIMT", "content.max_chars (MAX_MESSAGE_LENGTH)"),
     }
     assert "hunter2" not in repr(caught.value) + str(caught.value)
@@ -486,7 +486,8 @@ def test_the_full_file_is_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "secrets/jwt_key").write_text(OTHER_KEY)
     loaded = load(tmp_path / "sidegate.yaml", {"N8N_KEY": "a", "N8N_PASSWORD": "b"}).settings
     least = load(None, KEYS | {"N8N_WEBHOOK_URL": "http://n8n", "ALLOWED_ORIGINS": "https://shop.example"}).settings
-    named: dict[str, object] = {"upstreams": {}, "sites": {}}
+    assert loaded.keys.model_copy(update={"api": ()}) == least.keys
+    named: dict[str, object] = {"upstreams": {}, "sites": {}, "keys": None}
     assert loaded.model_copy(update=named) == least.model_copy(update=named)
 
 

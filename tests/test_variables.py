@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from proxy.config import ConfigError, Secret
+from proxy.guard.keys import hash_of
 from proxy.settings import Settings, load
 from proxy.upstream.headers import HeaderAuth
 from proxy.upstream.n8n import N8nSettings
@@ -187,10 +189,52 @@ def test_blanks_are_part_of_a_secret_and_not_of_a_number() -> None:
     assert found.session.cookie_name == "chat_session_id"
 
 
-@pytest.mark.parametrize("name", ["ENABLE_MASKING", "MASKING_LOG_ENABLED", "API_KEYS", "WHATSAPP_WEBHOOK_SECRET"])
+@pytest.mark.parametrize("name", ["ENABLE_MASKING", "MASKING_LOG_ENABLED", "WHATSAPP_WEBHOOK_SECRET"])
 def test_what_is_not_built_yet_cannot_be_switched_on(name: str) -> None:
     assert problems(**{name: "true"}) == {name: "not available in this version; remove it"}
     assert settings(**{name: "false"}) == settings(**{name: "[]"}) == settings()
+
+
+def test_api_keys_are_hashed_and_taken_by_the_one_site() -> None:
+    other = hash_of("x" * 32)
+    found = settings(API_KEYS=f"{KEY},{other}")
+    assert [(key.name, key.hash, key.site) for key in found.keys.api] == [
+        ("api-keys-1", hash_of(KEY), "default"), ("api-keys-2", other, "default"),
+    ]  # fmt: skip
+    assert found.sites["default"].auth == ("anonymous", "api_key")
+    assert KEY not in repr(found)
+    for nothing in ("", "[]", "false"):
+        assert settings(API_KEYS=nothing) == settings()
+
+
+def test_api_keys_are_added_to_those_of_the_file(tmp_path: Path) -> None:
+    sections = {
+        "upstreams": {"u": {"kind": "echo"}},
+        "sites": {"shop": {"origins": ["https://shop.example"], "auth": ["api_key"]}},
+        "keys": {"api": [{"name": "bot", "hash": hash_of("bot")}]},
+    }
+    (tmp_path / "sidegate.yaml").write_text(json.dumps(sections))
+    env = {name: value for name, value in NEEDED.items() if name.endswith("_KEY")}
+    found = load(tmp_path / "sidegate.yaml", env | {"API_KEYS": KEY}).settings
+    assert [(key.name, key.site) for key in found.keys.api] == [("bot", "shop"), ("api-keys-1", "shop")]
+    assert found.sites["shop"].auth == ("api_key",)
+
+
+def test_a_weak_api_key_is_refused_in_production_and_not_repeated() -> None:
+    found = problems(API_KEYS="hunter2")
+    assert found["keys.api[0] (API_KEYS)"] == "shorter than 32 bytes; use what `sidegate keys new` prints"
+    assert "hunter2" not in repr(found)
+    assert settings(API_KEYS="hunter2", ENVIRONMENT="development").keys.api[0].hash == hash_of("hunter2")
+
+
+@pytest.mark.parametrize("text", ["{a: b}", "[1]", "[a", "a.b.c", f"{KEY},a.b"])
+def test_api_keys_are_a_list_of_what_no_token_looks_like(text: str) -> None:
+    assert problems(API_KEYS=text)["API_KEYS"].startswith("not a list of keys")
+
+
+def test_with_several_sites_api_keys_belong_into_the_file(tmp_path: Path) -> None:
+    found = problems(file(tmp_path, TWO), API_KEYS=KEY)
+    assert "it isn't clear which of" in found["API_KEYS"]
 
 
 def test_an_encryption_key_is_the_stores() -> None:

@@ -46,7 +46,7 @@ class ChatEdge:
             return await (_collected(answer) if form == JSON else self._relay(http, answer, form, after=-1))
 
     async def join(self, http: web.Request) -> web.StreamResponse:
-        answer = await self._own(http)
+        answer = await self._own(http, "answers")
         form = wanted(http.headers.getall("Accept", ()))
         if form == JSON:
             return _state(answer)
@@ -57,11 +57,11 @@ class ChatEdge:
             return await self._relay(http, answer, form, after)
 
     async def stop(self, http: web.Request) -> web.Response:
-        await self._answers.stop(await self._own(http))
+        await self._answers.stop(await self._own(http, "stop"))
         return web.Response(status=204)
 
-    async def _own(self, http: web.Request) -> Transcript:
-        client = await self._flow.admit(self._reader.client(http, "answers"))
+    async def _own(self, http: web.Request, route: str) -> Transcript:
+        client = await self._flow.admit(self._reader.client(http, route))
         return await self._answers.find(session_of(client), http.match_info["id"])
 
     async def _relay(self, http: web.Request, answer: Transcript, form: str, after: int) -> web.StreamResponse:

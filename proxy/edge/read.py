@@ -20,7 +20,12 @@ from proxy.wire.headers import relayable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 REQUEST_ID = web.RequestKey("request_id", str)
-URL_TOKENS = frozenset({"access_token", "api_key", "authorization", "jwt", "refresh_token", "token"})
+URL_TOKENS = frozenset(
+    {
+        *("access_token", "api-key", "api_key", "apikey", "auth", "authorization", "bearer", "embed_key", "id_token"),
+        *("jwt", "key", "refresh_token", "token", "x-api-key", "x-embed-key"),
+    }
+)
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -80,6 +85,8 @@ class Reader:
             traceparent=traceparent if TRACEPARENT.fullmatch(traceparent) else None,
             site_name=headers.get("X-Sidegate-Site"),
             credential=self._credential(http),
+            embed_key=headers.get("X-Embed-Key"),
+            conversation=headers.get("X-Sidegate-Conversation", ""),
         )
 
     async def json(self, http: web.Request, max_bytes: int | None = None) -> dict[str, object]:

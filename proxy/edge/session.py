@@ -8,6 +8,7 @@ from proxy.edge.ops import json_response
 from proxy.edge.read import Reader
 from proxy.errors import BadRequest, Denied, SessionInvalid
 from proxy.flow import Flow
+from proxy.guard.failures import Failures
 from proxy.guard.session import TICKET_SECONDS, Issued, Sessions, SessionSettings
 from proxy.telemetry import Metrics, audit
 
@@ -20,6 +21,7 @@ class SessionEdge:
         flow: Flow,
         reader: Reader,
         sessions: Sessions,
+        failures: Failures,
         settings: SessionSettings,
         metrics: Metrics,
         *,
@@ -28,6 +30,7 @@ class SessionEdge:
         self._flow = flow
         self._reader = reader
         self._sessions = sessions
+        self._failures = failures
         self._settings = settings
         self._metrics = metrics
         self._secure = secure or settings.cookie_name.startswith(("__Host-", "__Secure-"))
@@ -42,6 +45,7 @@ class SessionEdge:
             "SESSION_OPENED",
             site=client.site.name,
             session=issued.session.id,
+            key=issued.session.key,
             ip=client.ip,
             request_id=client.request_id,
         )
@@ -53,7 +57,8 @@ class SessionEdge:
         if not isinstance(token, str):
             raise BadRequest("no refresh_token", public='The field "refresh_token" must be a string.')
         try:
-            return self._answer(await self._sessions.refresh(client, token))
+            async with self._failures.watching(client, token):
+                return self._answer(await self._sessions.refresh(client, token))
         except Denied as denied:
             self._metrics.denied.labels("refresh", denied.code, "enforce").inc()
             audit(

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from proxy.content.detect import Detector
+from proxy.guard.auth import Auth, Standing
 from proxy.guard.content import Content, ContentSettings
 from proxy.guard.csrf import Csrf, UrlTokens
+from proxy.guard.failures import Failures, Watched
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.origin import Host, Origin
 from proxy.guard.session import SessionStage
@@ -24,8 +26,11 @@ def connect_stages(
     host: Host,
     production: bool,
     openings: Sequence[LimitSettings],
+    auth: Auth,
     session: SessionStage,
     csrf: Csrf,
+    standing: Standing,
+    failures: Failures,
     store: Store,
 ) -> list[Stage[Client]]:
     """Once per HTTP request, once per WebSocket handshake."""
@@ -34,7 +39,7 @@ def connect_stages(
         UrlTokens(),
         Origin(sites, strict=production),
         Openings(openings, store),
-        session,
+        *(Watched(stage, failures) for stage in (auth, session, standing)),
         csrf,
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote, urlsplit
@@ -21,6 +21,7 @@ from proxy.config import Secret, Section
 from proxy.errors import AuthFailed, CredentialEnded
 from proxy.guard.jwk import SHARED, Algorithm, Key, UnusableKey, from_text
 from proxy.guard.jwks import KeySource
+from proxy.model import Site
 from proxy.wire.jws import Jws, Malformed, parse
 
 MAX_VERIFIED = 4096
@@ -79,10 +80,11 @@ class JwtSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whom a good token speaks for. `ends` is its `exp`, Unix time."""
+    """Whom a good token speaks for. Unix times: `ends` is its `exp` with the leeway, `born` its `iat` or now."""
 
     owner: str
     ends: float
+    born: float
     claims: Claims
 
 
@@ -112,6 +114,14 @@ class CustomerTokens:
             if len(self._verified) > MAX_VERIFIED:
                 self._verified.popitem(last=False)
         return self._holder(known[1])
+
+    def sites(self, holder: Holder, sites: Sequence[Site]) -> tuple[Site, ...]:
+        """Those of these sites that the token is for. Raises AuthFailed where it is none."""
+        claim = self._settings.site_claim
+        found = tuple(site for site in sites if claim is None or holder.claims.get(claim) == site.name)
+        if not found:
+            raise AuthFailed("jwt: keys.jwt.site_claim names another site")
+        return found
 
     def _header(self, jws: Jws) -> tuple[str, str | None]:
         """The algorithm, one of ours, and the key's name. `jku`, `jwk`, `x5u` and `x5c` are never looked at."""
@@ -149,7 +159,7 @@ class CustomerTokens:
             raise CredentialEnded("jwt: it has expired")
         if max(begins or 0, issued or 0) > now + leeway:
             raise CredentialEnded("jwt: it is not good yet")
-        return Holder(owner_of(issuer, subject), ends + leeway, claims)
+        return Holder(owner_of(issuer, subject), ends + leeway, now if issued is None else issued, claims)
 
 
 def owner_of(issuer: str | None, subject: str) -> str:

@@ -72,7 +72,7 @@ class Origin:
     """Which sites may this page talk to. Leaves those in `client.sites`; raises OriginDenied when there is none.
 
     Without an Origin header, Sec-Fetch-Site and Referer speak for a browser. Where all three are missing it is no
-    browser, and in production (`strict`) a session, cookie or ticket needs one.
+    browser, and in production (`strict`) an anonymous session needs one: only who has an owner may go on.
     """
 
     name = "origin"
@@ -84,13 +84,16 @@ class Origin:
 
     async def check(self, client: Client) -> Client:
         named = self._named(client)
+        needs_owner = False
         if client.origin is not None:
             allowed = tuple(site for site in named if allows(site, client, client.origin))
             if not allowed:
                 raise OriginDenied("Origin is not in the site's origins")
         else:
             allowed = self._without_origin(client, named)
-        return replace(client, sites=allowed, site=allowed[0] if len(allowed) == 1 else None)
+            needs_owner = self._strict and client.fetch_site is None and client.referer is None
+        site = allowed[0] if len(allowed) == 1 else None
+        return replace(client, sites=allowed, site=site, needs_owner=needs_owner)
 
     def _named(self, client: Client) -> tuple[Site, ...]:
         if client.site_name is None:
@@ -111,8 +114,11 @@ class Origin:
         if client.fetch_site is not None and not from_here:
             raise OriginDenied("no Origin, and Sec-Fetch-Site says that it comes from elsewhere")
         if client.fetch_site is None and client.referer is None:
-            needs_browser = self._strict or (client.credential is not None and client.credential.kind == "cookie")
-            if needs_browser:
+            if client.credential is None:
+                may_own = not self._strict or client.route == "refresh"
+            else:
+                may_own = client.credential.kind != "cookie"
+            if not may_own:
                 raise OriginDenied(BROWSER_FACTS_MISSING)
         return named
 

@@ -23,8 +23,9 @@ import jwt
 from pydantic import Field
 
 from proxy.config import Secret, Section
-from proxy.errors import AuthRequired, BadRequest, SessionInvalid
+from proxy.errors import AuthRequired, BadRequest, OriginDenied, SessionInvalid, TokenForged
 from proxy.guard.fingerprint import Level, fingerprint
+from proxy.guard.origin import BROWSER_FACTS_MISSING
 from proxy.guard.revocation import Revocations
 from proxy.model import Client, Mode, Session, Site
 from proxy.store import Store
@@ -34,10 +35,17 @@ TICKET_SECONDS = 30
 ACTIVE_SECONDS = 900.0
 MAX_ACTIVE = 100_000
 MAX_TOKEN_CHARS = 4096
-TOKEN_TYPE = "sidegate+jwt"  # noqa: S105 - in the header: tells our tokens from everybody else's (RFC 8725 section 3.11)
+# What every token of ours begins with, and nobody else's does (RFC 8725 section 3.11): {"typ":"sidegate+jwt", …}
+TOKEN_HEADER = {"typ": "sidegate+jwt"}
+TOKEN_BEGINS = jwt.encode({}, b"-" * 32, algorithm="HS256", headers=TOKEN_HEADER).partition(".")[0] + "."
 MAX_VERIFIED = 4096
 Kind = Literal["access", "refresh", "ticket", "cookie"]
 Claims = Mapping[str, str | int | float]
+
+
+def is_ours(token: str) -> bool:
+    """Does it say that it is a token of ours? Whether that is true is Sessions' to judge."""
+    return token.startswith(TOKEN_BEGINS)
 
 
 class SessionSettings(Section):
@@ -88,6 +96,7 @@ class Sessions:
         self._key = hmac.new(key, b"sidegate session tokens", sha256).digest()
         self._print_key = hmac.new(key, b"sidegate fingerprints", sha256).digest()
         self._csrf_key = hmac.new(key, b"sidegate form posts", sha256).digest()
+        self._owner_key = hmac.new(key, b"sidegate sessions of owners", sha256).digest()
         self._store = store
         self._revocations = revocations
         self._metrics = metrics
@@ -95,17 +104,34 @@ class Sessions:
         # Signatures that were found good. Time, fingerprint and single use are judged each time.
         self._verified: OrderedDict[tuple[Kind, str], Claims] = OrderedDict()
 
-    def open(self, client: Client, site: Site, owner: str = "", key: str = "") -> Issued:
-        """A new session of this site for this client. `owner` and `key`: see Session."""
+    def open(self, client: Client, site: Site) -> Issued:
+        """A new session of this site for this client, and for whom its identity says."""
         now = int(self._clock())
-        session = Session(secrets.token_urlsafe(24), site.name, "", 0, owner, key, now)
+        identity = client.identity
+        session = Session(secrets.token_urlsafe(24), site.name, "", 0, identity.owner, identity.key, now)
         return self._issue(client, session, now)
+
+    def derive(self, client: Client, site: Site) -> Session:
+        """The session of an owner who needs none opened: the same one for the same conversation, and nobody else's.
+
+        It begins with the owner's token, so ending it, or all of its owner's, ends what tokens from before can do.
+        """
+        identity = client.identity
+        name = f"{site.name}\0{client.conversation}\0{identity.owner}"  # no NUL is in the first two
+        session_id = hmac.digest(self._owner_key, name.encode(), "sha256").hex()
+        ends = min(identity.ends, self._clock() + self._settings.lifetime)
+        print_ = fingerprint(client, self._print_key, self._settings.fingerprint)
+        born = int(identity.born)
+        session = Session(session_id, site.name, print_, ends, identity.owner, identity.key, born)
+        self._revocations.check(session)
+        return session
 
     async def refresh(self, client: Client, token: str) -> Issued:
         """The next pair of tokens. A refresh token that comes a second time ends its session, and all that it has."""
         claims = self._verify(token, "refresh")
         self._same_browser(client, claims)
         session = _session(claims)
+        _may_use(client, session)
         if session.site not in {site.name for site in client.sites}:
             raise SessionInvalid("the session belongs to a site that this page may not talk to")
         self._revocations.check(replace(session, ends=inf))  # it may be over, which is what refreshing is for
@@ -138,6 +164,7 @@ class Sessions:
         claims = self._verify(client.credential.value, kinds[client.credential.kind])
         self._same_browser(client, claims)
         session = _session(claims)
+        _may_use(client, session)
         self._revocations.check(session)
         return session
 
@@ -180,7 +207,7 @@ class Sessions:
             "key": session.key,
             "born": session.born,
         }
-        return jwt.encode(claims, self._key, algorithm="HS256", headers={"typ": TOKEN_TYPE})
+        return jwt.encode(claims, self._key, algorithm="HS256", headers=TOKEN_HEADER)
 
     def _verify(self, token: str, kind: Kind) -> Claims:
         claims = self._verified.get((kind, token))
@@ -197,7 +224,7 @@ class Sessions:
         if not token:
             raise SessionInvalid("no token; or a cookie that came more than once")
         if len(token) > MAX_TOKEN_CHARS:
-            raise SessionInvalid("the token is too long")
+            raise TokenForged("the token is too long")
         try:
             claims: dict[str, str | int | float] = jwt.decode(
                 token,
@@ -212,13 +239,18 @@ class Sessions:
                 },
             )
         except jwt.PyJWTError as error:
-            raise SessionInvalid(f"{kind} token: {type(error).__name__}") from error
+            raise TokenForged(f"{kind} token: {type(error).__name__}") from error
         return claims
 
     def _same_browser(self, client: Client, claims: Claims) -> None:
         seen = fingerprint(client, self._print_key, self._settings.fingerprint)
         if not hmac.compare_digest(seen.encode(), str(claims["fp"]).encode()):
-            raise SessionInvalid("the fingerprint differs from the one the session was opened with")
+            raise TokenForged("the fingerprint differs from the one the session was opened with")
+
+
+def _may_use(client: Client, session: Session) -> None:
+    if client.needs_owner and not session.owner:
+        raise OriginDenied(BROWSER_FACTS_MISSING)
 
 
 def _session(claims: Claims) -> Session:
@@ -248,7 +280,7 @@ class SessionStage:
             if client.route == "session" and client.site is None:
                 raise BadRequest("the site is not clear", public="Name the site in the X-Sidegate-Site header.")
             return client
-        session = self._sessions.verify(client)
+        session = client.session or self._sessions.verify(client)
         site = next((site for site in client.sites if site.name == session.site), None)
         if site is None:
             raise SessionInvalid("the session belongs to a site that this page may not talk to")

@@ -63,7 +63,7 @@ def encoded(value: object) -> str:
 
 async def test_a_good_token_speaks_for_its_subject() -> None:
     holder = await tokens().verify(signed())
-    assert holder == Holder("jwt:https://idp.example#ann", NOW + 610, good())
+    assert holder == Holder("jwt:https://idp.example#ann", NOW + 610, NOW, good())
 
 
 GOOD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -73,6 +73,21 @@ async def test_a_program_without_origin_passes_in_development_only() -> None:
         await Origin({"shop": SHOP}, strict=True).check(client(origin=None))
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"credential": Credential("bearer", "x")}, {"credential": Credential("ticket", "x")},
+        {"route": "refresh"},
+    ],
+)  # fmt: skip
+async def test_in_production_who_is_no_browser_has_to_have_an_owner(facts: dict[str, Any]) -> None:
+    passed = await Origin({"shop": SHOP}, strict=True).check(client(origin=None, **facts))
+    assert (passed.sites, passed.needs_owner) == ((SHOP,), True)
+    for browser in (client(**facts), client(origin=None, fetch_site="same-origin", **facts)):
+        assert not (await Origin({"shop": SHOP}, strict=True).check(browser)).needs_owner
+    assert not (await Origin({"shop": SHOP}, strict=False).check(client(origin=None, **facts))).needs_owner
+
+
 async def test_a_page_of_two_sites_leaves_both_until_one_is_named() -> None:
     stage = Origin({"shop": SHOP, "blog": BLOG}, strict=True)
     both = await stage.check(client())

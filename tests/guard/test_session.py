@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import base64
 import time
+from dataclasses import replace
 from typing import Any
 
 import jwt
 import pytest
 
-from proxy.errors import AuthRequired, BadRequest, SessionInvalid
+from proxy.errors import AuthRequired, BadRequest, OriginDenied, SessionInvalid
 from proxy.guard.revocation import Revocations
-from proxy.guard.session import ACTIVE_SECONDS, MAX_TOKEN_CHARS, Issued, Sessions, SessionSettings, SessionStage
-from proxy.model import Client, Credential, Site
+from proxy.guard.session import (
+    ACTIVE_SECONDS,
+    MAX_TOKEN_CHARS,
+    Issued,
+    Sessions,
+    SessionSettings,
+    SessionStage,
+    is_ours,
+)
+from proxy.model import Client, Credential, Identity, Site
 from proxy.store.memory import MemoryStore
 from proxy.telemetry import Metrics
 from tests.clients import SHOP, Clock, client
@@ -152,7 +161,7 @@ async def test_a_refresh_gives_the_same_session_new_tokens() -> None:
 
 async def test_a_session_stays_its_owners_and_its_keys() -> None:
     world = World()
-    first = world.sessions.open(client(), SHOP, "jwt:https://idp.example#ann", "jwt")
+    first = world.open(identity=Identity("jwt", "jwt:https://idp.example#ann"))
     second = await world.sessions.refresh(CLIENT, first.refresh_token)
     for token, kind in (
         (second.access_token, "bearer"), (second.cookie, "cookie"), (world.sessions.ticket(second.session), "ticket"),
@@ -224,3 +233,46 @@ async def test_active_sessions_are_those_seen_of_late() -> None:
 
 def test_no_credential_shows_in_a_repr() -> None:
     assert "hunter2" not in repr(client(credential=Credential("bearer", "hunter2")))
+
+
+async def test_without_a_browser_only_a_session_with_an_owner_is_good() -> None:
+    world = World()
+    owned = Identity("api_key:bot", "key:bot")
+    for identity, passes in ((owned, True), (Identity("embed_key:page"), False), (Identity(), False)):
+        issued = world.open(identity=identity)
+        ticket = world.sessions.ticket(issued.session)
+        for token, kind in ((issued.access_token, "bearer"), (ticket, "ticket")):
+            if passes:
+                assert (await world.use(token, kind, needs_owner=True)).session == issued.session
+            else:
+                with pytest.raises(OriginDenied):
+                    await world.use(token, kind, needs_owner=True)
+                await world.use(token, kind)  # the ticket is still good
+        if passes:
+            await world.sessions.refresh(replace(CLIENT, needs_owner=True), issued.refresh_token)
+        else:
+            with pytest.raises(OriginDenied):
+                await world.sessions.refresh(replace(CLIENT, needs_owner=True), issued.refresh_token)
+            await world.sessions.refresh(CLIENT, issued.refresh_token)
+
+
+async def test_a_session_that_was_derived_needs_no_token() -> None:
+    world = World()
+    identity = Identity("jwt", "jwt:#ann", ends=world.clock() + 60)
+    session = world.sessions.derive(client(identity=identity), SHOP)
+    assert session.ends == world.clock() + 60
+    checked = await world.stage.check(client(session=session, sites=(SHOP,)))
+    assert (checked.session, checked.site) == (session, SHOP)
+    ticket = world.sessions.ticket(session)
+    found = (await world.use(ticket, "ticket")).session
+    assert found is not None
+    assert (found.id, found.owner) == (session.id, "jwt:#ann")
+
+
+def test_our_tokens_are_told_by_how_they_begin() -> None:
+    world = World()
+    issued = world.open()
+    for token in (issued.access_token, issued.refresh_token, issued.cookie, world.sessions.ticket(issued.session)):
+        assert is_ours(token)
+        assert jwt.get_unverified_header(token) == {"typ": "sidegate+jwt", "alg": "HS256"}
+    assert not is_ours(jwt.encode({"sub": "ann"}, KEY, algorithm="HS256"))
