@@ -26,6 +26,7 @@ TRIGGER = (
     r"|[A-Za-z][0134578@$]+[A-Za-z]|\b[0134578]+[a-z]{2}"
     r"|(?:\b[A-Za-z][ \t._*|-]+){4}[A-Za-z]\b"
     r"|[a-z][-._*][a-z]"
+    r"|(?:--|#)[^\n]{0,120}\n"
     r"|[A-Za-z](?:''|\"\"|\$@)[A-Za-z]|[A-Za-z]'[a-z]'[A-Za-z]|\"[a-z]\"|\$\{IFS|\$IFS"
     r"|(?i:\b(?:" + ROT13_WORDS + r")\b)"
     r"|(?i:\b(?:" + BACKWARD_WORDS + r")\b)"
@@ -40,7 +41,9 @@ _LEET = re.compile(r"[A-Za-z0-9@$!|]*(?:[A-Za-z][0134578@$!|]|[013457@$|][A-Za-z
 _APART = re.compile(r"(?:(?<!\w)\w[ \t._*|-]+){4,}\w(?!\w)")
 _GAP = re.compile(r"[ \t]{2,}|(?<=\w)[ \t._*|-](?=\w)")
 _INSIDE = re.compile(r"(?<=[a-z])[-._*](?=[a-z])", re.IGNORECASE)
-_SQL_COMMENT = re.compile(r"/\*!?\d*|\*/")
+_COMMENT = re.compile(r"/\*[^!*][^*]{0,200}\*/")  # MySQL runs what is in /*! */
+_LINE_COMMENT = re.compile(r"(?:--|#)[^\n]{0,120}\n")
+_COMMENT_MARK = re.compile(r"/\*!?\d*|\*/")
 _SHELL_QUOTES = re.compile(r"''|\"\"|\\(?=\w)|\^|\$@|(?<=\w)['\"](?=\w)|'(?=\w'\w)|(?<=\w)'(?=\w)")
 _IFS = re.compile(r"\$\{IFS[^}]{0,40}\}|\$IFS(?:\$\d)?")
 _ROT13 = re.compile(rf"\b(?:{ROT13_WORDS})\b", re.IGNORECASE)
@@ -54,8 +57,10 @@ def views(source: str, folded: str) -> Iterator[str]:
         yield from _hidden(source)
     yield from _decoded(folded)
     if "/*" in folded:
-        yield _SQL_COMMENT.sub(" ", folded)
-        yield _SQL_COMMENT.sub("", folded)
+        yield _COMMENT_MARK.sub(" ", _COMMENT.sub(" ", folded))
+        yield _COMMENT_MARK.sub("", folded)
+    if (whole := _LINE_COMMENT.sub(" ", folded)) != folded:
+        yield whole
     if (plain := _IFS.sub(" ", _SHELL_QUOTES.sub("", folded))) != folded:
         yield plain
     if _ROT13.search(folded):

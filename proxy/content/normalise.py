@@ -81,7 +81,7 @@ def normalise(text: str) -> Normal:
     for _ in range(MAX_ROUNDS):
         if not folded.replace(_ESCAPE, _unescaped):
             break
-    folded.replace(_NOT_SEEN, lambda _: "")
+    folded.replace(_NOT_SEEN, lambda found: " " if found[0] in "\x0b\x0c" else "")
     views = dict.fromkeys(view for view in islands.views(text, folded.text) if view not in ("", text, folded.text))
     if folded.is_home:
         return Normal(text, folded.text, tuple(views))
