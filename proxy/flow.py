@@ -39,7 +39,7 @@ class Flow:
         message_stages: Sequence[Stage[Request]],
         signer: Signer,
         upstreams: Mapping[str, Line],
-        chains: Mapping[str, Callable[[], Chain]],
+        chains: Mapping[str, Callable[[Mapping[str, str]], Chain]],
         caches: Mapping[str, Cache],
         metrics: Metrics,
     ) -> None:
@@ -91,7 +91,7 @@ class Flow:
 
     async def _ask(self, line: Line, request: Request, sink: Sink, watch: Stopwatch) -> None:
         request = replace(request, upstream=line.name)
-        chain = self._chains[request.site.name]()
+        chain = self._chains[request.site.name](request.values)
         try:
             async with line.attempt() as attempt:
                 body = line.upstream.encode(request)

@@ -134,6 +134,8 @@ class Request:
     idempotency_key: str | None = None
     counts: tuple[Count, ...] = ()
     verdict: Verdict = Verdict()
+    # What the placeholders of this session stand for, such as "[EMAIL_1]". Its own answers alone may have it.
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
     upstream: str = ""  # that is asked, by name
 
 

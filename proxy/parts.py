@@ -25,6 +25,7 @@ from proxy.guard.csrf import Csrf
 from proxy.guard.customer_token import CustomerTokens
 from proxy.guard.failures import Failures
 from proxy.guard.keys import Keys
+from proxy.guard.masking import Masking
 from proxy.guard.origin import Host
 from proxy.guard.push import Pushers
 from proxy.guard.session import Sessions, SessionStage
@@ -87,6 +88,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             {name: settings.site_content(name) for name in sites},
             {name: settings.site_limits(name) for name in sites},
             store,
+            Masking({name: settings.site_content(name).pii for name in sites}, resources.keeper, resources.owned),
         ),
         signer=signer,
         upstreams=resources.lines,
@@ -135,6 +137,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         reader,
         channels,
         {name: _outlet(settings, name) for name in sites},
+        resources.keeper,
         metrics,
     )
     live.on_cut(channels.close)

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 
 from proxy import upstream
 from proxy.config import Secret
+from proxy.content.vault import Safe
 from proxy.guard.customer_token import JwtSettings
 from proxy.guard.jwks import KeySource, RemoteKeys, StaticKey
+from proxy.guard.masking import Keeper
 from proxy.guard.revocation import Revocations
 from proxy.model import Session, Upstream
 from proxy.settings import Settings
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
 from proxy.store.url import open_store
+from proxy.store.vaults import MemoryVaults
 from proxy.streams.claims import Claims
 from proxy.streams.journal import Journal
 from proxy.streams.push import MemoryChannels
@@ -48,6 +51,7 @@ class Resources:
     claims: Claims
     revocations: Revocations
     customer_keys: KeySource | None
+    keeper: Keeper
 
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
@@ -77,7 +81,8 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         claims = Claims(store, sealer, kept)
         revocations = await stack.enter_async_context(_revocations(settings, session_key, store))
         keys = await stack.enter_async_context(_customer_keys(settings.keys.jwt, metrics))
-        yield Resources(session_key, store, signer, lines, channels, journal, claims, revocations, keys)
+        keeper = _keeper(settings, session_key, store)
+        yield Resources(session_key, store, signer, lines, channels, journal, claims, revocations, keys, keeper)
 
 
 @asynccontextmanager
@@ -150,9 +155,18 @@ async def _customer_keys(settings: JwtSettings, metrics: Metrics) -> AsyncIterat
         await keys.close()
 
 
+def _keeper(settings: Settings, session_key: bytes, store: MemoryStore | FailoverStore) -> Keeper:
+    shared = store.vaults if isinstance(store, FailoverStore) else None
+    return Keeper(shared or MemoryVaults(), Safe(_encryption_key(settings, session_key)), store)
+
+
 def _sealer(settings: Settings, session_key: bytes) -> Sealer:
+    return Sealer(_encryption_key(settings, session_key))
+
+
+def _encryption_key(settings: Settings, session_key: bytes) -> bytes:
     key = settings.store.encryption_key
-    return Sealer(session_key if key is None else key.reveal().encode())
+    return session_key if key is None else key.reveal().encode()
 
 
 def _line(name: str, settings: LineSettings, answers: Upstream, metrics: Metrics) -> Line:

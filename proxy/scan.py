@@ -14,7 +14,7 @@ import orjson
 from proxy.config import ConfigError
 from proxy.content import Span
 from proxy.content.detect import THRESHOLD, Detector
-from proxy.content.pii import KINDS, find
+from proxy.content.pii import find
 from proxy.content.vault import Masker, Vault
 from proxy.guard.content import ContentSettings, Finding, weigh
 from proxy.rates import NoSets, rates, table
@@ -47,15 +47,18 @@ class Scanner:
 
     def __init__(self, settings: ContentSettings) -> None:
         self._actions = settings.rules.actions()
+        self._pii = settings.pii
+        self._kinds = () if settings.pii.mode == "off" else settings.pii.kinds
         self._detector = Detector()
         self.rules = {rule.id: rule for rule in self._detector.rules}
 
     def scan(self, text: str) -> Scanned:
         finding = weigh(text, self._detector.judge(text), self._actions)
+        masked = find(text, self._kinds, self._pii.exclude)
         if finding.action == "block":
-            return Scanned(finding, (), "")
-        masked = find(text)
-        return Scanned(finding, masked, Masker(KINDS, (), Vault()).text(finding.text))
+            return Scanned(finding, masked, "")
+        vault = Vault() if self._pii.mode == "restore" else None
+        return Scanned(finding, masked, Masker(self._kinds, self._pii.exclude, vault).text(finding.text))
 
     def judge(self, text: str) -> tuple[Finding, tuple[Span, ...]]:
         scanned = self.scan(text)

@@ -40,9 +40,8 @@ RULES = Rules(
     plain=("store.url",),
     planned=(
         "connections", "budgets", "reputation", "hooks", "uploads", "telemetry.traces",
-        "content.pii", "filters.pii", "filters.secrets",
+        "filters.pii", "filters.secrets",
         "sites.*.budgets",
-        "sites.*.content.pii",
         "sites.*.filters.pii", "sites.*.filters.secrets",
     )
 )  # fmt: skip

@@ -34,6 +34,7 @@ SIMPLE: dict[str, Place] = {
     "REDIS_URL": ("store", "url"),
     "ENCRYPTION_KEY": ("store", "encryption_key"),
     "MAX_MESSAGE_LENGTH": ("content", "max_chars"),
+    "MASKING_LOG_ENABLED": ("content", "pii", "log"),
     "ENVIRONMENT": ("environment",),
     "DEBUG": ("debug",),
     "LOG_LEVEL": ("telemetry", "log_level"),
@@ -41,10 +42,11 @@ SIMPLE: dict[str, Place] = {
 }
 LIFETIMES = {"JWT_EXPIRATION_HOURS": 3600, "ACCESS_TOKEN_EXPIRE_MINUTES": 60}  # seconds in one; the later one wins
 WINDOWS = {"RATE_LIMIT_PER_MINUTE": 60, "RATE_LIMIT_PER_HOUR": 3600}
-PLANNED = ("ENABLE_MASKING", "MASKING_LOG_ENABLED", "WHATSAPP_WEBHOOK_SECRET")
-OTHERS = ("N8N_API_KEY", "CORS_ALLOWED_ORIGINS", "RATE_LIMIT_BURST", "API_KEYS")
+PLANNED = ("WHATSAPP_WEBHOOK_SECRET",)
+OTHERS = ("ENABLE_MASKING", "N8N_API_KEY", "CORS_ALLOWED_ORIGINS", "RATE_LIMIT_BURST", "API_KEYS")
 VARIABLES = frozenset({*SIMPLE, *LIFETIMES, *WINDOWS, *PLANNED, *OTHERS})
 
+ON = frozenset({"true", "1", "yes", "on"})
 OFF = frozenset({"false", "0", "no", "off", "[]", "{}"})
 
 
@@ -101,6 +103,7 @@ class _Variables:
             self._put("N8N_API_KEY", ("upstreams", UPSTREAM, "auth"), header)
         if self.values.keys() & {"N8N_WEBHOOK_URL", "N8N_API_KEY"} and not self._names("sites"):
             self.tree.put(("sites", "default"), {})
+        self._masking()
         self._lifetimes()
         self._limits()
         self._api_keys()
@@ -152,6 +155,18 @@ class _Variables:
         elif allowed is not None and (more := sorted(wanted - allowed)):
             text = f"{', '.join(more)} is not in ALLOWED_ORIGINS; add it there, or leave CORS_ALLOWED_ORIGINS out"
             self.tree.problems.append(Problem("CORS_ALLOWED_ORIGINS", text))
+
+    def _masking(self) -> None:
+        """ENABLE_MASKING turns it off, or on as far as the file hasn't said how."""
+        if "ENABLE_MASKING" not in self.values:
+            return
+        written, place = self.values["ENABLE_MASKING"].strip().lower(), ("content", "pii", "mode")
+        if written not in OFF | ON:
+            self.tree.problems.append(Problem("ENABLE_MASKING", "neither true nor false; write one of them"))
+        elif written in OFF:
+            self.tree.put(place, "off", "ENABLE_MASKING")
+        elif self.tree.get(place) not in ("mask", "restore"):
+            self.tree.put(place, "restore", "ENABLE_MASKING")
 
     def _lifetimes(self) -> None:
         for name, unit in LIFETIMES.items():

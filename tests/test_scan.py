@@ -42,6 +42,27 @@ def test_what_would_be_masked_is_told_by_place() -> None:
     assert run("mail ann@shop-mail.com").output == "allow\n  masked: email at 5-22\n"
 
 
+def test_what_is_refused_is_still_told_to_hold_personal_data() -> None:
+    (row,) = answers({"text": f"{ATTACK} ann@shop-mail.com"})
+    assert (row["action"], row["text"], [span["kind"] for span in row["masked"]]) == ("block", "", ["email"])
+
+
+@pytest.mark.parametrize(
+    ("pii", "masked", "text"),
+    [
+        ("{mode: mask}", 1, "mail [EMAIL]"),
+        ("{mode: off}", 0, "mail ann@shop-mail.com"),
+        ("{kinds: [card]}", 0, "mail ann@shop-mail.com"),
+    ],
+)
+def test_masking_is_what_the_configuration_says(tmp_path: Path, pii: str, masked: int, text: str) -> None:
+    (tmp_path / "sidegate.yaml").write_text(
+        f"environment: development\nupstreams: {{u: {{kind: echo}}}}\nsites: {{a: {{}}}}\ncontent: {{pii: {pii}}}\n"
+    )
+    (row,) = answers({"text": "mail ann@shop-mail.com"}, args=("--config", str(tmp_path / "sidegate.yaml")))
+    assert (len(row["masked"]), row["text"]) == (masked, text)
+
+
 def test_a_score_below_the_threshold_is_no_detection() -> None:
     assert run("it was £500").output.splitlines()[1] == "  spam 0.2"
 

@@ -79,6 +79,9 @@ def test_four_variables_configure_one_site() -> None:
         ({"ALLOWED_HOSTS": '["a.example"]'}, "listen.allowed_hosts", ("a.example",)),
         ({"REDIS_URL": "redis://redis:6379/0"}, "store.url", Secret("redis://redis:6379/0")),
         ({"MAX_MESSAGE_LENGTH": "500"}, "content.max_chars", 500),
+        ({"ENABLE_MASKING": "no"}, "content.pii.mode", "off"),
+        ({"ENABLE_MASKING": "1"}, "content.pii.mode", "restore"),
+        ({"MASKING_LOG_ENABLED": "false"}, "content.pii.log", False),
         ({"ENVIRONMENT": "Development"}, "environment", "development"),
         ({"ENVIRONMENT": "development", "DEBUG": "true"}, "debug", True),
         ({"ENVIRONMENT": "development", "DEBUG": "1"}, "debug", True),
@@ -92,6 +95,19 @@ def test_a_variable_sets_its_setting(variables: dict[str, str], path: str, value
     for name in path.split("."):
         found = getattr(found, name)
     assert found == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "written", "mode"),
+    [("true", "mask", "mask"), ("true", "restore", "restore"), ("true", "off", "restore"), ("false", "mask", "off")],
+)
+def test_masking_is_switched_on_the_way_the_file_says(tmp_path: Path, variable: str, written: str, mode: str) -> None:
+    path = file(tmp_path, f"content: {{pii: {{mode: {written}}}}}")
+    assert settings(path, ENABLE_MASKING=variable).content.pii.mode == mode
+
+
+def test_masking_is_switched_on_or_off_and_nothing_else() -> None:
+    assert problems(ENABLE_MASKING="maybe") == {"ENABLE_MASKING": "neither true nor false; write one of them"}
 
 
 def test_credentials_are_allowed_for_the_site() -> None:
@@ -189,7 +205,7 @@ def test_blanks_are_part_of_a_secret_and_not_of_a_number() -> None:
     assert found.session.cookie_name == "chat_session_id"
 
 
-@pytest.mark.parametrize("name", ["ENABLE_MASKING", "MASKING_LOG_ENABLED", "WHATSAPP_WEBHOOK_SECRET"])
+@pytest.mark.parametrize("name", ["WHATSAPP_WEBHOOK_SECRET"])
 def test_what_is_not_built_yet_cannot_be_switched_on(name: str) -> None:
     assert problems(**{name: "true"}) == {name: "not available in this version; remove it"}
     assert settings(**{name: "false"}) == settings(**{name: "[]"}) == settings()

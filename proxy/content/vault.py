@@ -107,13 +107,17 @@ class Masker:
             self.counts[span.kind] += span.kind != LITERAL
         return "".join((*out, text[at:])) if spans else text
 
+    def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """Names and values."""
+        return {self.text(name): self.value(value) for name, value in fields.items()}
+
     def value(self, value: object) -> object:
         """A JSON value with all its texts masked; a number, where it is personal data, becomes a text."""
         match value:
             case str():
                 return self.text(value)
             case dict():
-                return {self.text(str(name)): self.value(item) for name, item in value.items()}
+                return self.fields(value)
             case list():
                 return [self.value(item) for item in value]
             case bool() | None:

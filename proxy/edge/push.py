@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 from aiohttp import web
@@ -29,6 +30,7 @@ from proxy.errors import (
 from proxy.filters.chain import Chain
 from proxy.filters.whole import filtered, filtered_text
 from proxy.flow import Flow
+from proxy.guard.masking import Keeper
 from proxy.guard.push import Pusher, Pushers
 from proxy.guard.revocation import Revocations
 from proxy.guard.shape import bounded
@@ -47,19 +49,26 @@ OWNED = re.compile(r"[0-9a-f]{64}")
 class Outlet:
     """What `/push` needs to know of a site."""
 
-    chain: Callable[[], Chain]
+    chain: Callable[[Mapping[str, str]], Chain]
     max_chars: int
     ttl: float  # seconds that a push is kept
 
 
 class PushEdge:
     def __init__(
-        self, pushers: Pushers, reader: Reader, channels: Channels, outlets: Mapping[str, Outlet], metrics: Metrics
+        self,
+        pushers: Pushers,
+        reader: Reader,
+        channels: Channels,
+        outlets: Mapping[str, Outlet],
+        keeper: Keeper,
+        metrics: Metrics,
     ) -> None:
         self._pushers = pushers
         self._reader = reader
         self._channels = channels
         self._outlets = outlets
+        self._keeper = keeper
         self._metrics = metrics
 
     async def push(self, http: web.Request) -> web.Response:
@@ -70,7 +79,8 @@ class PushEdge:
             site = self._site(pusher, fields)
             address = Address(site, _addressee(pusher, fields))
             outlet = self._outlets[site]
-            message = _message(fields, outlet)
+            chain = partial(outlet.chain, await self._keeper.values(site, address.owned))
+            message = _message(fields, outlet, chain)
             await self._pushers.spend(pusher)
             sent = await self._channels.send(address, message, outlet.ttl)
         except ProxyError as error:
@@ -110,19 +120,19 @@ def _addressee(pusher: Pusher, fields: Fields) -> str:
     return owned
 
 
-def _message(fields: Fields, outlet: Outlet) -> Fields:
+def _message(fields: Fields, outlet: Outlet, chain: Callable[[], Chain]) -> Fields:
     """What may go out. Raises BadRequest, TooLarge or OutputBlocked."""
     text, data = fields.get("message"), fields.get("data")
     if not isinstance(text, str) or not text.strip():
         raise BadRequest("no message", public='The field "message" must be a text, and not an empty one.')
     if len(text) > outlet.max_chars:
         raise TooLarge(f"{len(text)} characters, {outlet.max_chars} are allowed")
-    message: Fields = {"text": filtered_text(text, outlet.chain())}
+    message: Fields = {"text": filtered_text(text, chain())}
     if data is not None:
         if not isinstance(data, dict):
             raise BadRequest("data is no object", public='The field "data" must be an object.')
         bounded(data, "data")
-        message["data"] = filtered(data, outlet.chain)
+        message["data"] = filtered(data, chain)
     return message
 
 

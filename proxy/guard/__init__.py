@@ -13,6 +13,7 @@ from proxy.guard.content import Content, ContentSettings
 from proxy.guard.csrf import Csrf, UrlTokens
 from proxy.guard.failures import Failures, Watched
 from proxy.guard.limits import Limits, LimitSettings, Openings
+from proxy.guard.masking import Masking
 from proxy.guard.origin import Host, Origin
 from proxy.guard.session import SessionStage
 from proxy.guard.shape import Shape
@@ -45,7 +46,10 @@ def connect_stages(
 
 
 def message_stages(
-    content: Mapping[str, ContentSettings], limits: Mapping[str, Sequence[LimitSettings]], store: Store
+    content: Mapping[str, ContentSettings],
+    limits: Mapping[str, Sequence[LimitSettings]],
+    store: Store,
+    masking: Masking,
 ) -> list[Stage[Request]]:
     """Once per message. Only the stages that some site has something for."""
     modes: tuple[Mode, ...] = ("enforce", "observe")
@@ -53,4 +57,4 @@ def message_stages(
     ruled = [mode for mode in modes if any(rule.mode == mode for rules in limits.values() for rule in rules)]
     detector = Detector()
     contents = [Content(content, mode, detector) for mode in modes if any(one.mode == mode for one in content.values())]
-    return [*shapes, *(Limits(limits, store, mode) for mode in ruled), *contents]
+    return [*shapes, *(Limits(limits, store, mode) for mode in ruled), *contents, masking]

@@ -18,6 +18,7 @@ from proxy.content.detect import CATEGORIES, THRESHOLD, Detector, Hit, Judgement
 from proxy.content.html import sanitize
 from proxy.errors import ContentBlocked
 from proxy.guard.habits import Habits
+from proxy.guard.masking import PiiSettings
 from proxy.model import Mode, Request
 from proxy.telemetry import audit
 
@@ -48,6 +49,7 @@ class ContentSettings(Section):
     max_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
     mode: Mode = "enforce"
     rules: RuleSettings = RuleSettings()
+    pii: PiiSettings = PiiSettings()
 
 
 @dataclass(frozen=True, slots=True)

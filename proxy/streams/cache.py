@@ -50,7 +50,13 @@ class Cache:
     async def takes(self, request: Request) -> bool:
         """Is this a question that anybody could have asked?"""
         verdict = request.verdict
-        if not await self._is_first(request) or request.session.owner or verdict.masked or verdict.flags:
+        if (
+            not await self._is_first(request)
+            or request.session.owner
+            or verdict.masked
+            or verdict.flags
+            or request.values
+        ):
             return False
         return not self._is_personal(_asked(request))
 

@@ -27,6 +27,7 @@ from proxy.filters.length import Length
 from proxy.filters.links import Links
 from proxy.filters.markup import Markup
 from proxy.filters.redact import Pattern, Redact
+from proxy.filters.restore import Restore
 from proxy.filters.tags import Strip
 from proxy.model import Filter
 
@@ -70,6 +71,7 @@ FILTERS: dict[str, Callable[[], Filter]] = {
     "links to nowhere": lambda: Links(Addresses([])),
     "links to a list": lambda: Links(SHOP),
     "links in markup": lambda: Links(SHOP, html=True),
+    "restore": lambda: Restore({"[EMAIL_1]": "a@b", "[CARD_1]": "[EMAIL_1]"}),
     **{f"redact {source}": partial(_redact, source) for source in PATTERNS},
     "length 0": lambda: Length(0),
     "length 7": lambda: Length(7),
@@ -79,6 +81,7 @@ CHAINS: dict[str, Callable[[], Chain]] = {
     "as it comes": chain_maker(FilterSettings()),
     "strict": chain_maker(FilterSettings(markup="strip", max_chars=50)),
     "with a list": chain_maker(FilterSettings(links=LISTED)),
+    "with values": partial(chain_maker(FilterSettings()), {"[EMAIL_1]": "<b>a@b"}),
     "markup off": chain_maker(FilterSettings(markup="off", links=LISTED)),
     "redact then length": chain_maker(FilterSettings(redact=(RedactSettings(pattern=r"\d{2,6}"),), max_chars=15)),
     "redact what the first one wrote": lambda: Chain(
