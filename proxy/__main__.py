@@ -12,6 +12,7 @@ import click
 from pydantic import ValidationError
 
 from proxy import __version__, app, workers
+from proxy.admin import admin
 from proxy.config import ConfigError, Place, Problem, Secret
 from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
@@ -136,6 +137,9 @@ def init(folder: Path, origins: tuple[str, ...], n8n_url: str) -> None:
     click.echo(f"  - in n8n, give the Webhook node a JWT credential (HS256) with the key in {files[2]}")
     click.echo(f"  - sidegate check-config --config {files[0]}")
     click.echo(f"  - sidegate serve --config {files[0]}")
+
+
+main.add_command(admin)
 
 
 @main.command(hidden=True)

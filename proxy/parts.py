@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from proxy import guard
 from proxy.content.pii import find
+from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, security_headers
 from proxy.edge.live import Live
@@ -66,8 +67,10 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     host = Host(settings.listen.allowed_hosts)
     reader = Reader(settings.listen, settings.session.cookie_name)
     live = Live(metrics)
-    sessions = Sessions(settings.session, resources.session_key, store, resources.revocations, metrics)
-    session_stage = SessionStage(sessions)
+    sessions = Sessions(
+        settings.session, resources.session_key, store, resources.revocations, resources.presence, metrics
+    )
+    session_stage = SessionStage(sessions, resources.presence)
     keys = Keys(settings.keys.api, {name: site.embed_keys for name, site in settings.sites.items()})
     tokens = None if resources.customer_keys is None else CustomerTokens(settings.keys.jwt, resources.customer_keys)
     failures = Failures(settings.keys.failures, store, metrics)
@@ -129,7 +132,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         redis=isinstance(store, FailoverStore),
         replicas=lambda: store.replicas if isinstance(store, FailoverStore) else 1,
         circuits=lambda: {name: line.breaker.state for name, line in resources.lines.items()},
-        sessions=session_stage.active,
+        sessions=resources.presence.active,
         gather=gather,
     )
     push = PushEdge(
@@ -140,8 +143,9 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         resources.keeper,
         metrics,
     )
+    admin = AdminEdge(settings.ops.token, frozenset(sites), resources.revocations, resources.presence, metrics)
     live.on_cut(channels.close)
-    return Parts(public, ops_app(ops, push, base, metrics), live, answers, ops.report)
+    return Parts(public, ops_app(ops, push, admin, base, metrics), live, answers, ops.report)
 
 
 def _sites(settings: Settings) -> dict[str, Site]:

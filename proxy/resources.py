@@ -14,11 +14,14 @@ from proxy.content.vault import Safe
 from proxy.guard.customer_token import JwtSettings
 from proxy.guard.jwks import KeySource, RemoteKeys, StaticKey
 from proxy.guard.masking import Keeper
+from proxy.guard.presence import Presence
 from proxy.guard.revocation import Revocations
 from proxy.model import Session, Upstream
 from proxy.settings import Settings
+from proxy.store import SessionList
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
+from proxy.store.sessions import MemorySessions
 from proxy.store.url import open_store
 from proxy.store.vaults import MemoryVaults
 from proxy.streams.claims import Claims
@@ -52,6 +55,7 @@ class Resources:
     revocations: Revocations
     customer_keys: KeySource | None
     keeper: Keeper
+    presence: Presence
 
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
@@ -80,9 +84,12 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         }
         claims = Claims(store, sealer, kept)
         revocations = await stack.enter_async_context(_revocations(settings, session_key, store))
+        presence = await stack.enter_async_context(_presence(settings, session_key, store, revocations))
         keys = await stack.enter_async_context(_customer_keys(settings.keys.jwt, metrics))
         keeper = _keeper(settings, session_key, store)
-        yield Resources(session_key, store, signer, lines, channels, journal, claims, revocations, keys, keeper)
+        yield Resources(
+            session_key, store, signer, lines, channels, journal, claims, revocations, keys, keeper, presence
+        )
 
 
 @asynccontextmanager
@@ -158,6 +165,22 @@ async def _customer_keys(settings: JwtSettings, metrics: Metrics) -> AsyncIterat
 def _keeper(settings: Settings, session_key: bytes, store: MemoryStore | FailoverStore) -> Keeper:
     shared = store.vaults if isinstance(store, FailoverStore) else None
     return Keeper(shared or MemoryVaults(), Safe(_encryption_key(settings, session_key)), store)
+
+
+@asynccontextmanager
+async def _presence(
+    settings: Settings, session_key: bytes, store: MemoryStore | FailoverStore, revocations: Revocations
+) -> AsyncIterator[Presence]:
+    sessions: SessionList = MemorySessions()
+    if isinstance(store, FailoverStore) and store.sessions is not None:
+        sessions = store.sessions
+    session, secret = settings.session, _encryption_key(settings, session_key)
+    presence = Presence(sessions, revocations, secret, session.max_per_site, session.max_per_owner)
+    presence.start()
+    try:
+        yield presence
+    finally:
+        await presence.close()
 
 
 def _sealer(settings: Settings, session_key: bytes) -> Sealer:

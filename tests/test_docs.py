@@ -65,5 +65,13 @@ def test_every_public_path_is_in_the_protocol() -> None:
     text = (DOCS / "protocol.md").read_text()
     served = re.findall(r'add_(?:get|post)\("(/[^"{]*)"', (DOCS.parent / "proxy/edge/server.py").read_text())
     public = [path for path in served if path not in ("/livez", "/readyz", "/metrics", "/page/")]
+    public = [path for path in public if not path.startswith("/admin")]
     assert public
     assert [path for path in public if path not in text] == []
+
+
+def test_every_path_of_admin_is_in_operations() -> None:
+    text = (DOCS / "operations.md").read_text()
+    served = set(re.findall(r'"(/admin/[^"{]*)', (DOCS.parent / "proxy/edge/server.py").read_text()))
+    assert served
+    assert [path for path in served if path not in text] == []

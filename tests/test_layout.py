@@ -79,6 +79,7 @@ def test_every_module_of_the_path_has_its_test_or_is_covered_by_a_flow() -> None
         "store/redis/link.py": "store/test_redis.py",
         "store/redis/posts.py": "streams/test_shared.py",
         "store/redis/revocations.py": "store/test_revocations.py",
+        "store/redis/sessions.py": "store/test_sessions.py",
         "store/redis/vaults.py": "store/test_vaults.py",
     }
     assert set(missing) <= covered_by_their_suites.keys(), missing

@@ -101,12 +101,8 @@ class OpsEdge:
             raise ProxyError("the supervisor didn't say what the other workers count") from None
 
     def _authorise(self, http: web.Request) -> None:
-        if self._token is None:
-            return
-        scheme, _, value = http.headers.get("Authorization", "").partition(" ")
-        expected = self._token.reveal().encode()
-        if scheme.lower() != "bearer" or not hmac.compare_digest(value.strip().encode(), expected):
-            raise AuthRequired("the ops token is missing or wrong", public="The ops token is missing or wrong.")
+        if self._token is not None:
+            authorise(http, self._token)
 
     def _summary(self) -> dict[str, object]:
         degraded, circuits = self._store.degraded(), dict(self._circuits())
@@ -125,6 +121,13 @@ class OpsEdge:
             "ws_connections": self._live.websockets,
             "active_sessions": self._sessions(),
         }
+
+
+def authorise(http: web.Request, token: Secret) -> None:
+    """Raises AuthRequired."""
+    scheme, _, value = http.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(value.strip().encode(), token.reveal().encode()):
+        raise AuthRequired("the ops token is missing or wrong", public="The ops token is missing or wrong.")
 
 
 def _health(reports: list[Report]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from proxy import __version__
+from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, add_missing
 from proxy.edge.ops import OpsEdge, json_response
@@ -62,7 +63,9 @@ def public_app(
     return app
 
 
-def ops_app(ops: OpsEdge, push: PushEdge, base_headers: Mapping[str, str], metrics: Metrics) -> web.Application:
+def ops_app(
+    ops: OpsEdge, push: PushEdge, admin: AdminEdge, base_headers: Mapping[str, str], metrics: Metrics
+) -> web.Application:
     """What only the owner sees."""
     app = _app(metrics, lambda http: base_headers, logging.DEBUG)  # probes and scrapes say the same again and again
     app.router.add_get("/livez", ops.livez)
@@ -70,6 +73,9 @@ def ops_app(ops: OpsEdge, push: PushEdge, base_headers: Mapping[str, str], metri
     app.router.add_get("/health", ops.health)
     app.router.add_get("/metrics", ops.metrics)
     app.router.add_post("/push", push.push)
+    app.router.add_get("/admin/sessions", admin.sessions)
+    app.router.add_delete("/admin/sessions", admin.end_sessions)
+    app.router.add_delete("/admin/sessions/{id}", admin.end_session)
     return app
 
 

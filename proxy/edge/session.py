@@ -39,7 +39,7 @@ class SessionEdge:
         client = await self._flow.admit(self._reader.client(http, "session"))
         if client.site is None:
             raise BadRequest("the site is not clear")
-        issued = self._sessions.open(client, client.site)
+        issued = await self._sessions.open(client, client.site)
         self._metrics.sessions_opened.labels(client.site.name).inc()
         audit(
             "SESSION_OPENED",

@@ -72,13 +72,13 @@ class Revocations:
         if self._shared is not None:
             if self._steady() - self._heard > self._patience:
                 raise UpstreamUnavailable("who was ended isn't known: redis is away for too long", retry_after=5)
-            if self._log is None and session.born < self._since:
+            if self._log is None and 0 < session.born < self._since:
                 raise UpstreamUnavailable("who was ended isn't known: redis was not reached yet", retry_after=5)
         if self.is_revoked(session):
             raise SessionInvalid("the session was ended")
 
     def is_revoked(self, session: Session) -> bool:
-        if session.born < self._since:
+        if 0 < session.born < self._since:  # 0: as old as the key in the configuration that it hangs on
             return True
         if not self._marks:
             return False
@@ -92,8 +92,11 @@ class Revocations:
 
     async def end_all(self, site: str, kind: Kind, value: str = "") -> None:
         """End a session by its id, or all of an owner, a key or the site that have begun so far. As end()."""
+        await self._end(self.name(kind, site, value))
+
+    async def _end(self, subject: str) -> None:
         self._tidy()
-        subject, now = self._name(kind, site, value), int(self._clock())
+        now = int(self._clock())
         if subject not in self._marks and len(self._marks) >= MAX_MARKS:
             raise UpstreamUnavailable(f"{MAX_MARKS} revocations are known already", retry_after=60, public=LATER)
         mark = Mark(subject, now, now + self._keep)
@@ -107,6 +110,11 @@ class Revocations:
             raise UpstreamUnavailable(
                 f"the revocation was not written down: {down}", retry_after=5, public=LATER
             ) from down
+
+    async def end_names(self, names: Sequence[str]) -> None:
+        """End sessions whose name() is known, and no more. As end()."""
+        for name in names:
+            await self._end(name)
 
     def on_change(self, act: Callable[[], None]) -> None:
         """Have this done whenever sessions were ended."""
@@ -216,6 +224,8 @@ class Revocations:
         while self._marks and (oldest := next(iter(self._marks.values()))).until <= now:
             del self._marks[oldest.subject]
             self._unsaid.pop(oldest.subject, None)
+            if not self._marks:
+                self._marks = {}  # an emptied one keeps its room
 
     @contextmanager
     def _watching(self, session: Session, act: Callable[[], None]) -> Iterator[None]:
@@ -237,8 +247,8 @@ class Revocations:
             said.append(("owner", session.owner))
         if session.key:
             said.append(("key", session.key))
-        return [self._name(kind, session.site, value) for kind, value in said]
+        return [self.name(kind, session.site, value) for kind, value in said]
 
-    def _name(self, kind: Kind, site: str, value: str) -> str:
-        """As it is kept: Redis learns of no id and no owner."""
+    def name(self, kind: Kind, site: str, value: str) -> str:
+        """As it is kept where others may see it: it says nothing of ids and owners. 32 hex digits."""
         return hmac.digest(self._names, f"{kind}\0{site}\0{value}".encode(), "sha256")[:16].hex()

@@ -26,14 +26,13 @@ from proxy.config import Secret, Section
 from proxy.errors import AuthRequired, BadRequest, OriginDenied, SessionInvalid, TokenForged
 from proxy.guard.fingerprint import Level, fingerprint
 from proxy.guard.origin import BROWSER_FACTS_MISSING
+from proxy.guard.presence import Presence
 from proxy.guard.revocation import Revocations
 from proxy.model import Client, Mode, Session, Site
 from proxy.store import Store
 from proxy.telemetry import Metrics, audit
 
 TICKET_SECONDS = 30
-ACTIVE_SECONDS = 900.0
-MAX_ACTIVE = 100_000
 MAX_TOKEN_CHARS = 4096
 # What every token of ours begins with, and nobody else's does (RFC 8725 section 3.11): {"typ":"sidegate+jwt", …}
 TOKEN_HEADER = {"typ": "sidegate+jwt"}
@@ -59,6 +58,8 @@ class SessionSettings(Section):
     cookie_embedded: bool = False
     cookie_name: Annotated[str, Field(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$")] = "chat_session_id"
     fingerprint: Level = "standard"
+    max_per_site: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
+    max_per_owner: Annotated[int, Field(ge=1, le=1_000)] = 20
     revocation_patience: Annotated[int, Field(ge=1, le=86_400)] = 300
 
     @property
@@ -89,6 +90,7 @@ class Sessions:
         key: bytes,
         store: Store,
         revocations: Revocations,
+        presence: Presence,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -99,17 +101,23 @@ class Sessions:
         self._owner_key = hmac.new(key, b"sidegate sessions of owners", sha256).digest()
         self._store = store
         self._revocations = revocations
+        self._presence = presence
         self._metrics = metrics
         self._clock = clock
         # Signatures that were found good. Time, fingerprint and single use are judged each time.
         self._verified: OrderedDict[tuple[Kind, str], Claims] = OrderedDict()
 
-    def open(self, client: Client, site: Site) -> Issued:
-        """A new session of this site for this client, and for whom its identity says."""
+    async def open(self, client: Client, site: Site) -> Issued:
+        """A new session of this site for this client, and for whom its identity says.
+
+        Raises what Presence.enter() does.
+        """
         now = int(self._clock())
         identity = client.identity
         session = Session(secrets.token_urlsafe(24), site.name, "", 0, identity.owner, identity.key, now)
-        return self._issue(client, session, now)
+        issued = self._issue(client, session, now)
+        await self._presence.enter(issued.session, client)
+        return issued
 
     def derive(self, client: Client, site: Site) -> Session:
         """The session of an owner who needs none opened: the same one for the same conversation, and nobody else's.
@@ -146,7 +154,10 @@ class Sessions:
         event = "SESSION_ENDED" if reason == "visitor" else "SECURITY_ALERT"
         audit(event, reason=reason, step="end", site=session.site, session=session.id)
         self._metrics.sessions_ended.labels(session.site, reason).inc()
-        await self._revocations.end(session)
+        try:
+            await self._revocations.end(session)
+        finally:
+            await self._presence.leave(session)
 
     def ticket(self, session: Session) -> str:
         now = int(self._clock())
@@ -265,15 +276,9 @@ class SessionStage:
     name = "session"
     mode: Mode = "enforce"
 
-    def __init__(self, sessions: Sessions, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, sessions: Sessions, presence: Presence) -> None:
         self._sessions = sessions
-        self._clock = clock
-        self._seen: OrderedDict[str, float] = OrderedDict()
-
-    def active(self) -> int:
-        """Sessions that this process saw within the last ACTIVE_SECONDS; counts up to MAX_ACTIVE."""
-        self._forget()
-        return len(self._seen)
+        self._presence = presence
 
     async def check(self, client: Client) -> Client:
         if client.route in ("session", "refresh"):
@@ -285,12 +290,5 @@ class SessionStage:
         if site is None:
             raise SessionInvalid("the session belongs to a site that this page may not talk to")
         await self._sessions.redeem(client)
-        self._seen[session.id] = self._clock()
-        self._seen.move_to_end(session.id)
-        self._forget()
+        self._presence.seen(session, client)
         return replace(client, session=session, site=site)
-
-    def _forget(self) -> None:
-        before = self._clock() - ACTIVE_SECONDS
-        while self._seen and (len(self._seen) > MAX_ACTIVE or next(iter(self._seen.values())) <= before):
-            self._seen.popitem(last=False)

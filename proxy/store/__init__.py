@@ -261,3 +261,32 @@ class Vaults(Protocol):
     async def write(self, name: str, version: int, data: bytes, ttl: float) -> bool:
         """Keep it in place of that version (0: of nothing). False when that isn't what is kept any more."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One session in the list. `facts` mean nothing here. `seen`: Unix time, filled in by the list."""
+
+    name: str
+    owner: str  # "" where it has none
+    facts: bytes
+    seen: float = 0.0
+
+
+class SessionList(Protocol):
+    """Sessions that were seen of late, by site; gone `keep` seconds after they were last seen. All raise StoreDown."""
+
+    async def enter(self, site: str, session: Listed, most: int, most_of_owner: int, keep: int) -> list[str] | None:
+        """Add a new one. None where the site has `most` already; otherwise the names of its owner's that were seen
+        longest ago and had to go, since an owner has at most so many."""
+        ...
+
+    async def seen(self, site: str, sessions: Sequence[Listed], keep: int) -> None:
+        """They were seen just now. Those that had gone are back."""
+        ...
+
+    async def leave(self, site: str, session: Listed) -> None: ...
+
+    async def listed(self, site: str, owner: str, first: int, number: int, keep: int) -> list[Listed]:
+        """Of the site, or of an owner there: `number` of them behind the `first`, the last seen in front."""
+        ...

@@ -18,7 +18,19 @@ from itertools import islice
 from typing import Protocol
 from uuid import uuid4
 
-from proxy.store import Circuits, Hit, Hits, Journals, Posts, RevocationLog, Store, StoreDown, Tier, Vaults
+from proxy.store import (
+    Circuits,
+    Hit,
+    Hits,
+    Journals,
+    Posts,
+    RevocationLog,
+    SessionList,
+    Store,
+    StoreDown,
+    Tier,
+    Vaults,
+)
 from proxy.store.desk import SharedLedger
 from proxy.store.memory import MemoryStore
 
@@ -61,6 +73,7 @@ class FailoverStore:
         ledger: SharedLedger | None = None,
         revocations: RevocationLog | None = None,
         vaults: Vaults | None = None,
+        sessions: SessionList | None = None,
         interval: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +86,7 @@ class FailoverStore:
         self._recalls: list[Callable[[], Awaitable[None]]] = []
         self.revocations = revocations
         self.vaults = vaults
+        self.sessions = sessions
         self._interval = interval
         self._clock = clock
         self._replica = uuid4().hex

@@ -177,6 +177,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     from proxy.store.redis.link import Link
     from proxy.store.redis.posts import RedisPosts
     from proxy.store.redis.revocations import RedisRevocations
+    from proxy.store.redis.sessions import RedisSessions
     from proxy.store.redis.vaults import RedisVaults
 
     link = Link(parsed)
@@ -189,4 +190,5 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
         ledger=RedisLedger(link),
         revocations=RedisRevocations(link),
         vaults=RedisVaults(link),
+        sessions=RedisSessions(link),
     )

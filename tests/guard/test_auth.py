@@ -23,10 +23,12 @@ from proxy.guard.customer_token import CustomerTokens, JwtSettings
 from proxy.guard.jwk import from_jwk
 from proxy.guard.jwks import StaticKey
 from proxy.guard.keys import ApiKeySettings, EmbedKeySettings, Keys, hash_of, new_key
+from proxy.guard.presence import Presence
 from proxy.guard.revocation import Revocations
 from proxy.guard.session import Sessions, SessionSettings
 from proxy.model import Client, Credential, Identity, Session, Site
 from proxy.store.memory import MemoryStore
+from proxy.store.sessions import MemorySessions
 from proxy.telemetry import Metrics
 from tests.clients import SHOP, Clock, client
 from tests.idp import AUDIENCE, ISSUER, Provider
@@ -68,7 +70,8 @@ class World:
         tokens = CustomerTokens(written, StaticKey(from_jwk(public, ["ES256"])), self.clock)
         self.revocations = Revocations(b"k" * 32, 86_400, clock=self.clock)
         store = MemoryStore(self.clock)
-        self.sessions = Sessions(SessionSettings(), b"k" * 32, store, self.revocations, Metrics(), self.clock)
+        presence = Presence(MemorySessions(self.clock), self.revocations, b"k" * 32, 100, 20, self.clock)
+        self.sessions = Sessions(SessionSettings(), b"k" * 32, store, self.revocations, presence, Metrics(), self.clock)
         self.auth = Auth(keys, tokens, self.sessions, self.clock)
         self.standing = Standing(keys, self.clock)
 
@@ -136,7 +139,7 @@ async def test_a_session_that_a_key_or_token_opens_is_its_owners() -> None:
     for bearer, owner in ((KEY, "key:bot"), (token(), "jwt:https://idp.example#ann")):
         passed = await world.check(bearer, route="session", embed_key=PUBLIC)
         assert passed.site is not None
-        assert world.sessions.open(passed, passed.site).session.owner == owner
+        assert (await world.sessions.open(passed, passed.site)).session.owner == owner
 
 
 async def test_who_was_ended_comes_back_with_a_newer_token_only() -> None:
@@ -232,7 +235,7 @@ async def test_without_a_provider_no_token_is_taken() -> None:
 
 async def test_credentials_are_told_by_their_form() -> None:
     world = World()
-    ours = world.sessions.open(client(), SHOP).access_token
+    ours = (await world.sessions.open(client(), SHOP)).access_token
     anonymous = (SHOP,)
     everything = (site(),)
 

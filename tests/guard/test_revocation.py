@@ -209,6 +209,7 @@ async def test_where_nobody_is_left_who_knows_it_older_sessions_end() -> None:
     with pytest.raises(SessionInvalid):
         new.check(before)
     new.check(world.session("s3"))
+    new.check(world.session("what hangs on a key of the configuration", born=0))
 
 
 async def test_a_replica_that_never_reached_the_log_refuses_what_is_older_than_itself() -> None:

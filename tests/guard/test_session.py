@@ -11,18 +11,12 @@ import jwt
 import pytest
 
 from proxy.errors import AuthRequired, BadRequest, OriginDenied, SessionInvalid
+from proxy.guard.presence import ACTIVE_SECONDS, Presence
 from proxy.guard.revocation import Revocations
-from proxy.guard.session import (
-    ACTIVE_SECONDS,
-    MAX_TOKEN_CHARS,
-    Issued,
-    Sessions,
-    SessionSettings,
-    SessionStage,
-    is_ours,
-)
+from proxy.guard.session import MAX_TOKEN_CHARS, Issued, Sessions, SessionSettings, SessionStage, is_ours
 from proxy.model import Client, Credential, Identity, Site
 from proxy.store.memory import MemoryStore
+from proxy.store.sessions import MemorySessions
 from proxy.telemetry import Metrics
 from tests.clients import SHOP, Clock, client
 
@@ -39,11 +33,12 @@ class World:
         self.store = MemoryStore(clock=self.clock)
         self.settings = SessionSettings(**settings)
         self.revocations = Revocations(KEY, self.settings.longest, clock=self.clock)
-        self.sessions = Sessions(self.settings, KEY, self.store, self.revocations, Metrics(), self.clock)
-        self.stage = SessionStage(self.sessions, self.clock)
+        self.presence = Presence(MemorySessions(self.clock), self.revocations, KEY, 1000, 20, self.clock)
+        self.sessions = Sessions(self.settings, KEY, self.store, self.revocations, self.presence, Metrics(), self.clock)
+        self.stage = SessionStage(self.sessions, self.presence)
 
-    def open(self, **facts: Any) -> Issued:
-        return self.sessions.open(client(**facts), SHOP)
+    async def open(self, **facts: Any) -> Issued:
+        return await self.sessions.open(client(**facts), SHOP)
 
     async def use(self, token: str, kind: Any = "bearer", **facts: Any) -> Client:
         return await self.stage.check(client(credential=Credential(kind, token), sites=(SHOP,), **facts))
@@ -51,7 +46,7 @@ class World:
 
 async def test_an_issued_token_is_accepted_until_it_expires() -> None:
     world = World()
-    issued = world.open()
+    issued = await world.open()
     assert issued.expires_in == 900
     world.clock.advance(899)
     checked = await world.use(issued.access_token)
@@ -102,7 +97,7 @@ async def test_a_forged_token_is_refused(token: str, kind: str) -> None:
 
 async def test_each_kind_of_token_serves_its_own_purpose_only() -> None:
     world = World()
-    issued = world.open()
+    issued = await world.open()
     tokens = {
         "bearer": issued.access_token,
         "cookie": issued.cookie,
@@ -121,7 +116,7 @@ async def test_each_kind_of_token_serves_its_own_purpose_only() -> None:
 
 async def test_another_browser_cannot_use_the_token() -> None:
     world = World()
-    issued = world.open()
+    issued = await world.open()
     with pytest.raises(SessionInvalid, match="fingerprint"):
         await world.use(issued.access_token, user_agent="curl/8")
     with pytest.raises(SessionInvalid, match="fingerprint"):
@@ -131,14 +126,14 @@ async def test_another_browser_cannot_use_the_token() -> None:
 async def test_a_session_of_one_site_is_none_of_another() -> None:
     world = World()
     other = Site("blog", SHOP.origins, "support")
-    token = world.sessions.open(client(), other).access_token
+    token = (await world.sessions.open(client(), other)).access_token
     with pytest.raises(SessionInvalid, match="may not talk to"):
         await world.use(token)
 
 
 async def test_a_ticket_works_once_and_for_thirty_seconds() -> None:
     world = World()
-    session = world.open().session
+    session = (await world.open()).session
     ticket = world.sessions.ticket(session)
     await world.use(ticket, "ticket")
     with pytest.raises(SessionInvalid, match="used before"):
@@ -151,7 +146,7 @@ async def test_a_ticket_works_once_and_for_thirty_seconds() -> None:
 
 async def test_a_refresh_gives_the_same_session_new_tokens() -> None:
     world = World()
-    first = world.open()
+    first = await world.open()
     world.clock.advance(1000)
     second = await world.sessions.refresh(CLIENT, first.refresh_token)
     assert second.session.id == first.session.id
@@ -161,7 +156,7 @@ async def test_a_refresh_gives_the_same_session_new_tokens() -> None:
 
 async def test_a_session_stays_its_owners_and_its_keys() -> None:
     world = World()
-    first = world.open(identity=Identity("jwt", "jwt:https://idp.example#ann"))
+    first = await world.open(identity=Identity("jwt", "jwt:https://idp.example#ann"))
     second = await world.sessions.refresh(CLIENT, first.refresh_token)
     for token, kind in (
         (second.access_token, "bearer"), (second.cookie, "cookie"), (world.sessions.ticket(second.session), "ticket"),
@@ -173,7 +168,7 @@ async def test_a_session_stays_its_owners_and_its_keys() -> None:
 
 async def test_a_refresh_token_used_twice_ends_all_tokens_of_its_session() -> None:
     world = World()
-    first = world.open()
+    first = await world.open()
     second = await world.sessions.refresh(CLIENT, first.refresh_token)
     with pytest.raises(SessionInvalid, match="used before"):
         await world.sessions.refresh(CLIENT, first.refresh_token)
@@ -183,14 +178,14 @@ async def test_a_refresh_token_used_twice_ends_all_tokens_of_its_session() -> No
 
 async def test_a_refresh_token_of_one_site_is_none_of_another() -> None:
     world = World()
-    token = world.sessions.open(client(), Site("blog", SHOP.origins, "support")).refresh_token
+    token = (await world.sessions.open(client(), Site("blog", SHOP.origins, "support"))).refresh_token
     with pytest.raises(SessionInvalid, match="may not talk to"):
         await world.sessions.refresh(CLIENT, token)
 
 
 async def test_refreshing_ends_when_the_refresh_lifetime_does() -> None:
     world = World(refresh_lifetime=86_400)
-    token = world.open().refresh_token
+    token = (await world.open()).refresh_token
     world.clock.advance(86_400)
     with pytest.raises(SessionInvalid, match="expired"):
         await world.sessions.refresh(CLIENT, token)
@@ -210,7 +205,7 @@ async def test_only_so_many_good_signatures_are_remembered_and_forgotten_ones_ar
 ) -> None:
     monkeypatch.setattr("proxy.guard.session.MAX_VERIFIED", 2)
     world = World()
-    tokens = [world.open().access_token for _ in range(4)]
+    tokens = [(await world.open()).access_token for _ in range(4)]
     for token in [*tokens, *tokens]:
         await world.use(token)
     world.clock.advance(900)
@@ -221,14 +216,14 @@ async def test_only_so_many_good_signatures_are_remembered_and_forgotten_ones_ar
 
 async def test_active_sessions_are_those_seen_of_late() -> None:
     world = World(access_lifetime=86_400)
-    token = world.open().access_token
+    token = (await world.open()).access_token
     await world.use(token)
-    await world.use(world.open().access_token)
-    assert world.stage.active() == 2
+    await world.use((await world.open()).access_token)
+    assert world.presence.active() == 2
     world.clock.advance(ACTIVE_SECONDS - 1)
     await world.use(token)
     world.clock.advance(1)
-    assert world.stage.active() == 1
+    assert world.presence.active() == 1
 
 
 def test_no_credential_shows_in_a_repr() -> None:
@@ -239,7 +234,7 @@ async def test_without_a_browser_only_a_session_with_an_owner_is_good() -> None:
     world = World()
     owned = Identity("api_key:bot", "key:bot")
     for identity, passes in ((owned, True), (Identity("embed_key:page"), False), (Identity(), False)):
-        issued = world.open(identity=identity)
+        issued = await world.open(identity=identity)
         ticket = world.sessions.ticket(issued.session)
         for token, kind in ((issued.access_token, "bearer"), (ticket, "ticket")):
             if passes:
@@ -269,9 +264,9 @@ async def test_a_session_that_was_derived_needs_no_token() -> None:
     assert (found.id, found.owner) == (session.id, "jwt:#ann")
 
 
-def test_our_tokens_are_told_by_how_they_begin() -> None:
+async def test_our_tokens_are_told_by_how_they_begin() -> None:
     world = World()
-    issued = world.open()
+    issued = await world.open()
     for token in (issued.access_token, issued.refresh_token, issued.cookie, world.sessions.ticket(issued.session)):
         assert is_ours(token)
         assert jwt.get_unverified_header(token) == {"typ": "sidegate+jwt", "alg": "HS256"}

@@ -3,5 +3,5 @@
 link       how every operation asks: deadlines, scripts, names of keys
 counts     limits and once-only keys     journals   answers     posts   pushes
 circuits   upstreams' circuits           vaults     personal data
-revocations   sessions that were ended
+revocations   sessions that ended        sessions   those that were seen of late
 """

@@ -1,0 +1,85 @@
+"""/admin/…, on the ops listener: what the owner of the sites looks at and ends. `sidegate admin` speaks to it.
+
+Always asks for the ops token, also where nothing else on this listener does: without one it is closed, so that no
+page in a browser on the same machine can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+
+from aiohttp import web
+
+from proxy.config import Secret
+from proxy.edge.ops import authorise, json_response
+from proxy.edge.read import REQUEST_ID
+from proxy.errors import AuthRequired, BadRequest
+from proxy.guard.presence import Presence
+from proxy.guard.revocation import Kind, Revocations
+from proxy.telemetry import Metrics, audit
+
+MOST = 1000  # in one answer
+
+
+class AdminEdge:
+    def __init__(
+        self,
+        token: Secret | None,
+        sites: Collection[str],
+        revocations: Revocations,
+        presence: Presence,
+        metrics: Metrics,
+    ) -> None:
+        self._token = token
+        self._sites = sites
+        self._revocations = revocations
+        self._presence = presence
+        self._metrics = metrics
+
+    async def sessions(self, http: web.Request) -> web.Response:
+        """Those of a site, or of an owner there, that were seen of late, the last one first."""
+        site = self._site(http)
+        first, number = _number(http, "first", 0, 10_000_000), _number(http, "number", 100, MOST)
+        found = await self._presence.listed(site, http.query.get("owner", ""), first, number)
+        return json_response({"sessions": [asdict(known) for known in found]})
+
+    async def end_session(self, http: web.Request) -> web.Response:
+        return await self._end(http, self._site(http), "session", http.match_info["id"])
+
+    async def end_sessions(self, http: web.Request) -> web.Response:
+        """All of an `owner` or a `key`, or, with `all=true`, of the site, that have begun so far."""
+        site = self._site(http)
+        named = [name for name in ("owner", "key", "all") if http.query.get(name)]
+        match named:
+            case ["owner"]:
+                return await self._end(http, site, "owner", http.query["owner"])
+            case ["key"]:
+                return await self._end(http, site, "key", http.query["key"])
+            case ["all"] if http.query["all"] == "true":
+                return await self._end(http, site, "site", "")
+        raise BadRequest("whose sessions?", public="Write one of ?owner=…, ?key=… and ?all=true.")
+
+    async def _end(self, http: web.Request, site: str, kind: Kind, value: str) -> web.Response:
+        fields = {"session": value} if kind == "session" else {"by": kind}
+        audit("SESSION_ENDED", reason="admin", site=site, **fields, request_id=http[REQUEST_ID])
+        self._metrics.sessions_ended.labels(site, "admin").inc()
+        await self._revocations.end_all(site, kind, value)
+        return web.Response(status=204)
+
+    def _site(self, http: web.Request) -> str:
+        """The one that is named, or the only one. Raises AuthRequired first of all."""
+        if self._token is None:
+            raise AuthRequired("ops.token is not set", public="Set ops.token: without one this address is closed.")
+        authorise(http, self._token)
+        site = http.query.get("site") or (next(iter(self._sites)) if len(self._sites) == 1 else "")
+        if site not in self._sites:
+            raise BadRequest("site names none", public="?site= must name one of the sites.")
+        return site
+
+
+def _number(http: web.Request, name: str, default: int, most: int) -> int:
+    text = http.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= most):
+        raise BadRequest(f"{name} is no number", public=f"?{name}= must be a number up to {most}.")
+    return int(text)
