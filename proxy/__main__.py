@@ -18,6 +18,7 @@ from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
 from proxy.guard.origin import normal_origin
 from proxy.guard.session import SessionSettings
+from proxy.listeners import CantListen
 from proxy.scan import scan
 from proxy.settings import Settings, is_loopback, json_schema, load, random_secret
 from proxy.sites import SiteSettings
@@ -53,7 +54,7 @@ def serve(path: Path | None) -> None:
     _tell(loaded.warnings, "warning: ", err=True)
     try:
         in_time = workers.serve(loaded, lambda: load(path, spare=spare))
-    except (workers.CantListen, workers.NotStarted) as error:
+    except (CantListen, workers.NotStarted) as error:
         raise click.ClickException(str(error)) from None
     sys.exit(0 if in_time else 1)
 

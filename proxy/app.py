@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -20,16 +20,14 @@ from proxy.edge.headers import security_headers
 from proxy.edge.live import Live
 from proxy.edge.ops import Gather, alone
 from proxy.edge.runner import Runner, make_runner
-from proxy.parts import built
+from proxy.parts import Parts, built
 from proxy.settings import Settings
-from proxy.streams.answers import Answers
 from proxy.telemetry import Logs, Metrics
 from proxy.totals import Report
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 10.0  # then running answers may go on for so long
-CUT_SECONDS = 2.0  # how long it may take to tell the rest
+CUT_SECONDS = 2.0  # how long it may take to tell clients, when it is time for them to go
 BACKLOG = 1024
 
 
@@ -73,10 +71,12 @@ async def _work(control: socket.socket, listeners: list[list[socket.socket]]) ->
     metrics = Metrics()
     logs = Logs(settings.telemetry, settings.audit, metrics)
     end = WorkerEnd(channel)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.leave.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.stop)
     try:
         async with asyncio.TaskGroup() as tasks:
-            async with running(settings, metrics, listeners=listeners, gather=end.gather, grace=GRACE) as server:
+            async with running(
+                settings, metrics, listeners=listeners, gather=end.gather, grace=GRACE, hurry=end.hurry
+            ) as server:
                 listening = tasks.create_task(end.listen(server.report))
                 end.ready()
                 _relieve_collector()
@@ -136,11 +136,12 @@ async def running(
     listeners: list[list[socket.socket]] | None = None,
     gather: Gather = alone,
     grace: Grace = Grace(),
+    hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[Running]:
     """Both listeners, from here on accepting, until the block is left; then drained.
 
     `listeners`: sockets of the public and the ops listener; without them they are bound here. `gather`: what other
-    workers count.
+    workers count. `hurry`: set when a worker that finishes its answers has to come to an end.
     """
     metrics = metrics or Metrics()
     async with built(settings, metrics, gather) as parts:
@@ -166,11 +167,12 @@ async def running(
             yield Running(runners[0].addresses[0][1], runners[1].addresses[0][1], parts.live, parts.report)
         finally:
             if all(runner.server is not None for runner in runners):
-                await _drain(runners, parts.live, parts.answers, grace)
+                await _drain(runners, parts.live, grace)
+                await _see_out(runners, parts, settings, hurry or asyncio.Event())
 
 
-async def _drain(runners: list[Runner], live: Live, answers: Answers, grace: Grace) -> None:
-    """Not ready, no new connections, what is on its way is answered, running answers get their time, the rest are told.
+async def _drain(runners: list[Runner], live: Live, grace: Grace) -> None:
+    """Not ready, no new connections, what is on its way is answered.
 
     Where another worker takes over, we leave the ops listener at once: whoever asks there asks for the whole server.
     """
@@ -184,10 +186,40 @@ async def _drain(runners: list[Runner], live: Live, answers: Answers, grace: Gra
     await public.stop_accepting()
     await public.is_empty(grace.idle - grace.accepting)
     public.close_idle()
-    await answers.drain(DRAIN_SECONDS)
+
+
+async def _see_out(runners: list[Runner], parts: Parts, settings: Settings, hurry: asyncio.Event) -> None:
+    """Running answers get their time with those who listen. Then these are told to come back elsewhere, where that is
+    possible, and the answers are finished without them.
+    """
+    public, ops = runners
+    answers, live = parts.answers, parts.live
+    await answers.drain(settings.drain.clients)
     live.cut()
+    if answers.are_shared:
+        answers.part()
+        await _close(public, live)
+    if live.is_replaced:
+        longest = max(map(settings.longest_answer, settings.sites), default=0.0)
+        await _either(answers.ended(), hurry.wait(), longest)
+    await answers.drain(settings.drain.answers)
+    await answers.close()
+    if not answers.are_shared:
+        await _close(public, live)
+    await ops.cleanup()
+
+
+async def _close(public: Runner, live: Live) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(CUT_SECONDS):
             await live.idle()
-    for runner in runners:
-        await runner.cleanup()
+    await public.cleanup()
+
+
+async def _either(one: Coroutine[None, None, object], other: Coroutine[None, None, object], seconds: float) -> None:
+    """Wait for the first of them, and no longer than that."""
+    async with asyncio.TaskGroup() as tasks:
+        both = {tasks.create_task(one), tasks.create_task(other)}
+        await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            task.cancel()

@@ -31,7 +31,7 @@ class Say(Enum):
     SETTINGS = 0  # S, first of all
     READY = 1  # W: it accepts
     STOP = 2  # S: drain, the whole server ends
-    REPLACE = 3  # S: drain, another worker is there already
+    REPLACE = 3  # S: drain, another worker is there already; STOP may come later
     REPORT = 4  # S asks, W answers; W says it once more at its end
     GATHER = 5  # W asks for the reports of all others; S answers
     ENDED = 6  # W's last report
@@ -81,6 +81,7 @@ class WorkerEnd:
         self._channel = channel
         self._answers: list[asyncio.Future[list[Report]]] = []
         self.leave = asyncio.Event()
+        self.hurry = asyncio.Event()  # the whole server ends
         self.is_replaced = False
 
     async def listen(self, report: Callable[[], Awaitable[Report]]) -> None:
@@ -89,7 +90,7 @@ class WorkerEnd:
             what, content = heard
             match what:
                 case Say.STOP:
-                    self.leave.set()
+                    self.stop()
                 case Say.REPLACE:
                     self.is_replaced = True
                     self.leave.set()
@@ -105,6 +106,11 @@ class WorkerEnd:
                     raise Unusable(what.name)
         # Nobody would restart us: make room for the next supervisor, who wants the same addresses.
         self.is_replaced = True
+        self.stop()
+
+    def stop(self) -> None:
+        """Drain, in the time that the settings give."""
+        self.hurry.set()
         self.leave.set()
 
     async def gather(self) -> list[Report]:

@@ -25,7 +25,7 @@ from proxy.guard.session import SessionSettings
 from proxy.loading import Rules, apply_environment, validate
 from proxy.sites import SiteSettings
 from proxy.store.url import StoreSettings, parse_url
-from proxy.streams import StreamSettings
+from proxy.streams import DrainSettings, StreamSettings
 from proxy.telemetry import AuditSettings, TelemetrySettings
 from proxy.upstream import UpstreamSettings
 from proxy.upstream.echo import EchoSettings
@@ -74,6 +74,7 @@ class Settings(Section):
     content: ContentSettings = ContentSettings()
     filters: FilterSettings = FilterSettings()
     streams: StreamSettings = StreamSettings()
+    drain: DrainSettings = DrainSettings()
     audit: AuditSettings = AuditSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 

@@ -19,15 +19,17 @@ from pathlib import Path
 
 from proxy.config import ConfigError
 from proxy.control import Channel, Say, Unusable, packed, sealed
+from proxy.listeners import CantListen, Listeners, bind
 from proxy.settings import Loaded, Settings
 from proxy.telemetry import Logs, Metrics
 from proxy.totals import Report, merged, parse
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024
 START_SECONDS = 30.0  # until a new worker has to be ready
-END_SECONDS = 30.0  # until a draining one has to be gone; app.GRACE needs about 20 at most
+SLACK = 20.0  # for a draining one, besides what its answers get; app.GRACE and closing take most of it
+TURN_SECONDS = 10.0  # besides what clients get: then the next one is renewed, while this one finishes its answers
+MAX_FINISHING = 4  # renewals whose workers may still finish answers; the oldest are told to hurry
 REPORT_SECONDS = 1.0  # until a worker has to say what it counted; then its last word counts
 WELL = 10.0  # seconds that a worker has to live for its end not to be one in a row
 MOST_PAUSE = 30.0  # seconds between two attempts to start one
@@ -37,24 +39,8 @@ Load = Callable[[], Loaded]
 COMMAND = "import sys; sys.path.insert(0, sys.argv[1]); from proxy.app import work; work(*sys.argv[2:])"
 
 
-class CantListen(Exception):
-    """An address that can't be bound: which, and why."""
-
-
 class NotStarted(Exception):
     """The first workers didn't become ready; their log says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """The sockets of both listeners; a name may stand for several addresses."""
-
-    public: tuple[socket.socket, ...]
-    ops: tuple[socket.socket, ...]
-
-    def close(self) -> None:
-        for listener in (*self.public, *self.ops):
-            listener.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -64,11 +50,18 @@ class Worker:
     process: asyncio.subprocess.Process
     channel: Channel
     since: float
+    settings: Settings
     report: Report = field(default_factory=Report)
     is_leaving: bool = False
     is_ready: asyncio.Event = field(default_factory=asyncio.Event)
     end: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[asyncio.Event] = field(default_factory=list)
+
+    @property
+    def end_seconds(self) -> float:
+        """Until it has to be gone, when the whole server ends."""
+        drain = self.settings.drain
+        return drain.clients + drain.answers + SLACK
 
     def leave(self, how: Say) -> None:
         self.is_leaving = True
@@ -106,47 +99,6 @@ def serve(loaded: Loaded, load: Load) -> bool:
         logs.stop()
 
 
-def bind(settings: Settings, known: Settings | None = None, listeners: Listeners | None = None) -> Listeners:
-    """Both listeners; those whose address stays are kept. Raises CantListen, with nothing new left open."""
-    opened: list[socket.socket] = []
-    found = []
-    for name in ("listen", "ops"):
-        section = getattr(settings, name)
-        host, port = section.host, section.port
-        if known is not None and listeners is not None and (host, port) == _address(known, name):
-            found.append(listeners.public if name == "listen" else listeners.ops)
-            continue
-        try:
-            mine = _bound(host, port, opened)
-        except OSError as error:
-            for listener in opened:
-                listener.close()
-            raise CantListen(f"can't listen on {host}:{port} ({name}): {error.strerror}") from error
-        found.append(mine)
-    return Listeners(*found)
-
-
-def _address(settings: Settings, name: str) -> tuple[str, int]:
-    section = getattr(settings, name)
-    return section.host, section.port
-
-
-def _bound(host: str, port: int, opened: list[socket.socket]) -> tuple[socket.socket, ...]:
-    mine = []
-    addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, _, _, _, address in dict.fromkeys(addresses):
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        opened.append(listener)
-        mine.append(listener)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.setblocking(False)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    return tuple(mine)
-
-
 class Supervisor:
     """Three tasks: one per worker that listens to it, one that sees to their number and renews them, and `run`."""
 
@@ -179,7 +131,7 @@ class Supervisor:
                 seeing.cancel()
                 waiting.cancel()
             finally:
-                in_time = await self._end(list(self._workers), Say.STOP)
+                in_time = await self._end()
                 self._listeners.close()
         if not self._stop.is_set():
             raise NotStarted("the workers did not start; the log says why")
@@ -195,7 +147,7 @@ class Supervisor:
         started = await asyncio.gather(*(self._start() for _ in range(self._settings.workers)))
         if None in started:
             return
-        log.info("listening on %s", _told(self._listeners))
+        log.info("listening on %s", self._listeners)
         while True:
             await self._changed.wait()  # a signal or the end of a worker ends this
             self._changed.clear()
@@ -232,7 +184,7 @@ class Supervisor:
                 pass_fds=[theirs.fileno(), *(one.fileno() for group in groups for one in group)],
                 start_new_session=True,  # Ctrl+C and a closed terminal are for us; the workers hear of it from here
             )  # fmt: skip
-        worker = Worker(process, channel, self._clock())
+        worker = Worker(process, channel, self._clock(), self._settings)
         self._workers.append(worker)
         self._tasks.create_task(self._hear(worker))
         worker.channel.say(Say.SETTINGS, sealed(self._settings))
@@ -327,35 +279,56 @@ class Supervisor:
             if number < self._settings.workers and await self._start() is None:
                 if number == 0:
                     self._settings, failed, self._listeners = old, self._listeners, listeners
-                    _close_others(failed, listeners)
+                    failed.close_but(listeners)
                     log.error("no worker starts with the new configuration; nothing was changed")
                 else:
                     log.error("a worker did not start; %d old ones stay until the next SIGHUP", len(leaving) - number)
                 return
             if number < len(leaving):
-                await self._end([leaving[number]], Say.REPLACE)
-        _close_others(listeners, self._listeners)
+                await self._replace(leaving[number])
+        self._bound_finishing()
+        listeners.close_but(self._listeners)
         log.info("all workers renewed in %.1f s", self._clock() - began)
 
-    async def _end(self, workers: list[Worker], how: Say) -> bool:
-        """Drain them, all at once; kill what doesn't end in time. True when that was not needed."""
+    async def _replace(self, worker: Worker) -> None:
+        """Drain it. When its clients had their time, it may finish its answers while we go on."""
+        worker.leave(Say.REPLACE)
+        settings = worker.settings
+        longest = max(map(settings.longest_answer, settings.sites), default=0.0)
+        self._tasks.create_task(_gone(worker, longest + worker.end_seconds))
+        if not await _ends(worker, settings.drain.clients + TURN_SECONDS):
+            log.info("worker %d still has answers to finish", worker.process.pid)
+
+    def _bound_finishing(self) -> None:
+        finishing = [worker for worker in self._workers if worker.is_leaving]
+        for worker in finishing[: -MAX_FINISHING * self._settings.workers]:
+            log.warning("worker %d has to hurry: too many are finishing answers", worker.process.pid)
+            worker.leave(Say.STOP)
+
+    async def _end(self) -> bool:
+        """Drain all workers at once; kill what doesn't end in time. True when that was not needed."""
+        workers = list(self._workers)
         for worker in workers:
-            worker.leave(how)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(END_SECONDS):
-                for worker in workers:
-                    await worker.end.wait()
-        late = [worker for worker in workers if not worker.end.is_set()]
-        for worker in late:
-            log.error("worker %d did not end within %.0f s and is killed", worker.process.pid, END_SECONDS)
-            worker.kill()
-            await worker.end.wait()  # at once: nothing survives SIGKILL
-        return not late
+            worker.leave(Say.STOP)
+        return all(await asyncio.gather(*(_gone(worker, worker.end_seconds) for worker in workers)))
 
 
-def _close_others(listeners: Listeners, kept: Listeners) -> None:
-    for listener in {*listeners.public, *listeners.ops} - {*kept.public, *kept.ops}:
-        listener.close()
+async def _ends(worker: Worker, seconds: float) -> bool:
+    """Wait until it has ended, for so long. True when it has."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await worker.end.wait()
+    return worker.end.is_set()
+
+
+async def _gone(worker: Worker, seconds: float) -> bool:
+    """The same, but kill it when it hasn't."""
+    if await _ends(worker, seconds):
+        return True
+    log.error("worker %d did not end within %.0f s and is killed", worker.process.pid, seconds)
+    worker.kill()
+    await worker.end.wait()  # at once: nothing survives SIGKILL
+    return False
 
 
 async def _first(*events: asyncio.Event) -> None:
@@ -365,10 +338,3 @@ async def _first(*events: asyncio.Event) -> None:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-
-
-def _told(listeners: Listeners) -> str:
-    def names(group: tuple[socket.socket, ...]) -> str:
-        return ", ".join("{}:{}".format(*one.getsockname()[:2]) for one in group)
-
-    return f"{names(listeners.public)}, ops on {names(listeners.ops)}"

@@ -86,6 +86,10 @@ async def test_a_worker_leaves_when_it_is_told_or_left_alone(word: Say | None, i
             supervisor.say(word)
         await end.leave.wait()
         assert end.is_replaced is is_replaced
+        assert end.hurry.is_set() is (word is not Say.REPLACE)
+        if word is Say.REPLACE:
+            supervisor.say(Say.STOP)
+            await end.hurry.wait()
         listening.cancel()
 
 

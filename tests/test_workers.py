@@ -12,7 +12,8 @@ import aiohttp
 import orjson
 import pytest
 
-from proxy.workers import MOST_PAUSE, WELL, CantListen, Pauses, bind
+from proxy.listeners import CantListen, bind
+from proxy.workers import MOST_PAUSE, WELL, Pauses
 from tests.servers import RedisServer, free_port
 from tests.sidegate import BROWSER, load, tree
 from tests.supervised import PATIENCE, Caller, Supervised, eventually, supervised

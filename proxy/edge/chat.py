@@ -13,7 +13,7 @@ from proxy.edge.live import Live
 from proxy.edge.problem import problem
 from proxy.edge.read import Reader, message
 from proxy.edge.sse import HttpStream, NdjsonStream, Pings, SseStream
-from proxy.errors import BadRequest, ProxyError
+from proxy.errors import BadRequest, Draining, ProxyError
 from proxy.flow import Flow
 from proxy.guard import limits
 from proxy.model import Client, Message, Request, Session
@@ -80,6 +80,8 @@ async def _collected(answer: Transcript) -> web.Response:
     """The whole answer as one JSON object. The filters bound its length."""
     async for _ in answer.follow():
         pass
+    if not answer.is_over:
+        return _refusal(Draining("its listeners are sent away", retry_after=1, headers=_place(answer)), answer)
     if answer.failure is not None:
         return _refusal(answer.failure, answer)
     fields: Fields = {"answer_id": answer.id, "text": answer.text}
@@ -93,7 +95,7 @@ async def _accepted(answer: Transcript) -> web.Response:
         await answer.admitted()
     if answer.early is not None:
         return _refusal(answer.early, answer)
-    headers = {"Location": f"/v1/answers/{answer.id}", "Preference-Applied": "respond-async"}
+    headers = _place(answer) | {"Preference-Applied": "respond-async"}
     fields: Fields = {"answer_id": answer.id, "status": "running"}
     return _json(fields, limits.headers(answer.counts) | headers, status=202)
 
@@ -104,6 +106,11 @@ def _state(answer: Transcript) -> web.Response:
     if answer.failure is not None:
         fields["error"] = answer.events[-1].fields
     return _json(fields, {})
+
+
+def _place(answer: Transcript) -> dict[str, str]:
+    """Where it is had from now on."""
+    return {"Location": f"/v1/answers/{answer.id}"}
 
 
 def _refusal(error: ProxyError, answer: Transcript) -> web.Response:

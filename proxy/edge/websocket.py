@@ -235,14 +235,20 @@ class _Conversation:
 
     async def _relay_pushes(self) -> None:
         """What is sent to the session later, whatever is being answered. Ends when the socket's reading ends."""
-        async with aclosing(self._pushes) as batches:
-            async for events in batches:
-                try:
+        try:
+            async with aclosing(self._pushes) as batches:
+                async for events in batches:
                     for event in events:
                         if event.name == "push":  # an answer's `start` would be taken for the answer to a message
                             await self._write(as_push(event))
-                except ClientGone:
-                    return
+        except ClientGone:
+            return
+        except Draining:
+            if self._relaying is not None:
+                await asyncio.wait(
+                    [self._relaying]
+                )  # its answer ends, or sends its listeners away, as the process does
+            raise
 
     async def _refuse(self, error: ProxyError, request_id: str, more: Fields) -> None:
         with suppress(ClientGone):

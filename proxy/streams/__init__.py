@@ -29,3 +29,14 @@ class StreamSettings(Section):
     grace: Annotated[float, Field(ge=0, le=3600)] = 60
     journal_ttl: Annotated[float, Field(ge=1, le=86_400)] = 600
     journal_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
+
+
+class DrainSettings(Section):
+    """Seconds that running answers have when their process ends: `clients` with those who listen, and then `answers`
+    for being finished without them, to be resumed elsewhere. Where answers aren't shared, listeners stay for both.
+
+    A worker that was only replaced finishes them all: what bounds it is its upstreams' deadlines.
+    """
+
+    clients: Annotated[float, Field(ge=0, le=3600)] = 10
+    answers: Annotated[float, Field(ge=0, le=3600)] = 10

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from sys import getsizeof
 
-from proxy.errors import OutputBlocked, ProxyError
+from proxy.errors import Draining, OutputBlocked, ProxyError
 from proxy.model import Count, Request
 from proxy.streams import StreamSettings
 from proxy.streams.news import News
@@ -73,11 +73,19 @@ class Transcript(ABC):
 
     @abstractmethod
     async def opened(self, seconds: float) -> None:
-        """Wait until the upstream has opened or the answer is over, but no longer than `seconds`."""
+        """Wait until the upstream has opened, the answer is over or listeners are sent away; for `seconds` at most."""
 
     @abstractmethod
     def follow(self, after: int = -1) -> AsyncGenerator[Sequence[Event], None]:
-        """All events behind number `after`, as they come."""
+        """All events behind number `after`, as they come. Where listeners are sent away it ends, before the answer is
+        over, in parting().
+        """
+
+    def parting(self, error: ProxyError) -> Event:
+        """An error of this listening, not of the answer: it takes the number of the last event, so whoever comes back
+        behind that number misses nothing.
+        """
+        return Event(max(0, len(self.events) - 1), "error", error_fields(error, self.request_id))
 
 
 class Answer(Transcript):
@@ -98,6 +106,7 @@ class Answer(Transcript):
         self._listeners = 0
         self._is_heard_elsewhere = False
         self._is_detached = False
+        self._is_parting = False
         self._leave: Callable[[], None] = lambda: None  # what to do when nobody has listened for long enough
         self._milestone: Callable[[], None] = lambda: None
         self._patience: asyncio.TimerHandle | None = None
@@ -148,6 +157,11 @@ class Answer(Transcript):
         """Nobody is meant to listen all the time: it goes on without."""
         self._is_detached = True
 
+    def part(self) -> None:
+        """Its process ends: listeners are sent away, to come back through another one. The answer goes on meanwhile."""
+        self._is_parting = True
+        self._news.tell()
+
     def abandon_by(self, leave: Callable[[], None]) -> None:
         self._leave = leave
 
@@ -180,7 +194,7 @@ class Answer(Transcript):
     async def opened(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not (self.has_opened or self.is_over):
+                while not (self.has_opened or self.is_over or self._is_parting):
                     await self._news.wait()
         except TimeoutError:
             return
@@ -199,6 +213,9 @@ class Answer(Transcript):
                 at = len(self.events)
                 yield batch
             elif self.is_over:
+                return
+            elif self._is_parting:
+                yield [self.parting(Draining("the process is shutting down", retry_after=1))]
                 return
             else:
                 await self._news.wait()  # a timeout for each piece would cost more than the piece
@@ -222,9 +239,9 @@ class Answer(Transcript):
 
     def _left(self) -> None:
         match self._settings.on_disconnect:
-            case "cancel":
+            case "cancel" if not self._is_parting:
                 self._leave()
-            case "grace":
+            case "cancel" | "grace":
                 loop = asyncio.get_running_loop()
                 self._patience = loop.call_later(self._settings.grace, self._leave)
             case "finish":

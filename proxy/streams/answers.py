@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 
 from proxy.errors import Draining, NotFound, ProxyError, SessionInvalid, UpstreamUnavailable
 from proxy.model import Request, Session
@@ -83,7 +84,7 @@ class Answers:
             raise UpstreamUnavailable("too many answers are running", retry_after=1)
         answer = Answer(request, self._settings[request.site.name], self._announce)
         self._answers[answer.id] = answer
-        # The one owner of these tasks is this object; `_ended` forgets them, `drain` and `close` end them.
+        # The one owner of these tasks is this object; `_ended` forgets them, `close` ends them.
         task = asyncio.create_task(run(request, answer), name=f"answer {answer.id}")  # noqa: TID251
         self._tasks[answer.id] = task
         self._idle.clear()
@@ -128,18 +129,31 @@ class Answers:
                 raise UpstreamUnavailable(f"journal: {down}", retry_after=1) from down
         self._cancel(answer.id)
 
+    @property
+    def are_shared(self) -> bool:
+        """Other replicas can read them."""
+        return self._journal is not None
+
     async def drain(self, seconds: float) -> None:
-        """Give running answers their time; end the rest with `draining`."""
+        """Begin no more, and give those that run their time."""
         self._is_draining = True
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            await self.close()
+                await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until none runs. The caller sets the time limit."""
+        await self._idle.wait()
+
+    def part(self) -> None:
+        """Send all who listen away, to come back through another replica. The answers go on."""
         if self._journal is not None:
             self._journal.cut()
+        for answer_id in self._tasks:
+            self._answers[answer_id].part()
 
     async def close(self) -> None:
+        """End those that run, with `draining`."""
         self._is_draining = True
         for answer_id, task in list(self._tasks.items()):
             await self._answers[answer_id].fail(Draining("the process is shutting down", retry_after=1))

@@ -25,8 +25,7 @@ INTERRUPTED = "This answer was interrupted. Please ask again."
 class RemoteAnswer(Transcript):
     """load() first. Listening is seen by the replica that runs it, which then doesn't end it for want of listeners.
 
-    An error of our own (the journal is away, this process ends) takes the number of the last event: it isn't one of the
-    answer's, and whoever comes back behind that number misses nothing.
+    One listener's: an error of our own (the journal is away, this process ends) is its last event.
     """
 
     def __init__(
@@ -149,7 +148,7 @@ class RemoteAnswer(Transcript):
     def _end_here(self, error: ProxyError) -> None:
         if not self.is_over:
             self.failure = error
-            self.events.append(Event(max(0, len(self.events) - 1), "error", error_fields(error, self.request_id)))
+            self.events.append(self.parting(error))
 
 
 def _error(event: Event) -> ProxyError:

@@ -489,15 +489,14 @@ async def test_a_slow_upstream_has_its_headers_committed_and_a_sign_of_life(monk
                 assert b"late" in await response.content.read()
 
 
-async def test_shutting_down_tells_whoever_is_still_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.app.DRAIN_SECONDS", 0.1)
+async def test_shutting_down_tells_whoever_is_still_waiting() -> None:
     never = asyncio.Event()
 
     def script(_: Asked) -> Script:
         return [Step(HEAD + chunk(BEGIN) + chunk(item("first "))), Step(wait=never)]
 
     async with webhook(script) as hook, aiohttp.ClientSession() as http:
-        async with sidegate(n8n(hook.url)) as visitor:
+        async with sidegate(n8n(hook.url), drain={"clients": 0.1, "answers": 0}) as visitor:
             await visitor.session()
             response = await http.post(f"{visitor.url}/v1/messages", json={"message": "x"}, headers=visitor.headers)
             socket = await http.ws_connect(f"{visitor.url}/v1/ws", headers=visitor.headers)

@@ -385,6 +385,59 @@ async def test_what_ran_at_a_replica_that_was_told_to_end_says_so_at_the_other(t
         assert text_of(await join(both.b, reading.id)) == "".join(WORDS)
 
 
+@pytest.mark.parametrize("policy", ["grace", "cancel"])
+async def test_a_replica_that_ends_finishes_its_answers_for_those_it_sent_away(policy: str, tmp_path: Path) -> None:
+    drain = {"clients": 0.1, "answers": 30}
+    async with pair(tmp_path, drain=drain, streams={"on_disconnect": policy}) as both:
+        await both.session()
+        sse = await both.begin(2)
+        socket = await both.a.http.ws_connect(f"{both.a.url}/v1/ws", headers=both.a.headers)
+        await socket.send_json({"type": "resume", "answer_id": sse.id, "after": 1})
+        assert (await socket.receive_json(timeout=10))["text"] == WORDS[1]
+        key = {"Idempotency-Key": "k1"}
+        async with asyncio.TaskGroup() as tasks:
+            plain = tasks.create_task(refusal(both.a, key))
+            async with asyncio.timeout(20):
+                while len(both.hook.asked) < 2:  # noqa: ASYNC110 - it happens in another process
+                    await asyncio.sleep(0.02)
+            both.processes[0].process.terminate()
+        parted = (await sse.rest())[-1]
+        assert (parted.name, parted.fields["code"], parted.id) == ("error", "draining", f"{sse.id}:2")
+        frame = await socket.receive_json(timeout=10)
+        assert (frame["type"], frame["code"], frame["id"]) == ("error", "draining", f"{sse.id}:2")
+        assert (await socket.receive()).data == 1001
+        status, code, place = plain.result()
+        assert (status, code) == (503, "draining")
+        async with asyncio.TaskGroup() as tasks:
+            rest = tasks.create_task(join(both.b, sse.id, 2))
+            again = tasks.create_task(both.b.events(headers=key))
+            await state(both.b, sse.id, "running", "".join(WORDS[:2]))
+            both.slow.let(len(WORDS))
+        assert text_of(rest.result()) == "".join(WORDS[2:])
+        assert numbers(rest.result()) == list(range(3, 3 + len(rest.result())))
+        assert text_of(again.result()) == "".join(WORDS)
+        assert place == f"/v1/answers/{again.result()[0].fields['answer_id']}"
+        assert len(both.hook.asked) == 2
+        assert await both.processes[0].process.wait() == 0
+
+
+async def refusal(visitor: Visitor, headers: dict[str, str]) -> tuple[int, str, str]:
+    async with visitor.post(accept="application/json", headers=headers) as response:
+        return response.status, (await response.json(content_type=None))["code"], response.headers["Location"]
+
+
+async def test_an_answer_that_takes_longer_than_its_replica_may_ends_in_draining_for_all(tmp_path: Path) -> None:
+    async with pair(tmp_path, drain={"clients": 0.1, "answers": 0.5}) as both:
+        await both.session()
+        reading = await both.begin(2)
+        both.processes[0].process.terminate()
+        await reading.rest()
+        events = await join(both.b, reading.id)
+        assert text_of(events) == "".join(WORDS[:2])
+        assert (events[-1].name, events[-1].fields["code"], numbers(events)[-1]) == ("error", "draining", 3)
+        assert await both.processes[0].process.wait() == 0
+
+
 async def test_without_redis_other_replicas_answers_are_unavailable_and_own_ones_are_not(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         await both.session()
