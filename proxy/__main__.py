@@ -18,6 +18,7 @@ from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
 from proxy.guard.origin import normal_origin
 from proxy.guard.session import SessionSettings
+from proxy.keys_command import keys
 from proxy.listeners import CantListen
 from proxy.scan import scan
 from proxy.settings import Settings, is_loopback, json_schema, load, random_secret
@@ -141,6 +142,7 @@ def init(folder: Path, origins: tuple[str, ...], n8n_url: str) -> None:
 
 
 main.add_command(admin)
+main.add_command(keys)
 
 
 @main.command(hidden=True)
