@@ -37,7 +37,8 @@ _HEX = re.compile(r"(?:0x)?(?:[0-9a-fA-F]{2}[ :,]?){8,}")
 _TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
 _BIDI = re.compile("[\u202d\u202e\u2066\u2067]([^\u202c\u2069]*)")
-_LEET = re.compile(r"[A-Za-z0-9@$!|]*(?:[A-Za-z][0134578@$!|]|[013457@$|][A-Za-z])[A-Za-z0-9@$!|]*")
+_TOKEN = re.compile(r"[A-Za-z0-9@$!|]+")
+_LEET = re.compile(r"[A-Za-z][0134578@$!|]|[013457@$|][A-Za-z]")
 _APART = re.compile(r"(?:(?<!\w)\w[ \t._*|-]+){4,}\w(?!\w)")
 _GAP = re.compile(r"[ \t]{2,}|(?<=\w)[ \t._*|-](?=\w)")
 _INSIDE = re.compile(r"(?<=[a-z])[-._*](?=[a-z])", re.IGNORECASE)
@@ -69,9 +70,8 @@ def views(source: str, folded: str) -> Iterator[str]:
         yield folded[::-1]
     if len(_INSIDE.findall(folded)) >= MANY:
         yield _INSIDE.sub("", folded)
-    words, count = _LEET.subn(_unleet, folded)
-    if words != folded:
-        yield words.translate(_FROM_LEET) if count >= MANY else words
+    if _LEET.search(folded):
+        yield _unleet(folded)
     if (joined := _APART.sub(_joined, folded)) != folded:
         yield joined
 
@@ -116,9 +116,12 @@ def _readable(data: bytes) -> str:
     return text if shown > LEAST_READABLE * len(text) else ""
 
 
-def _unleet(found: re.Match[str]) -> str:
-    word = found[0]
-    return word if word.isalpha() or not any(map(str.isalpha, word)) else word.translate(_FROM_LEET)
+def _unleet(text: str) -> str:
+    """Digits in words as letters; where many words have them, lone numbers too."""
+    words = _TOKEN.findall(text)
+    if sum(_LEET.search(word) is not None for word in words) >= MANY:
+        return text.translate(_FROM_LEET)
+    return _TOKEN.sub(lambda word: word[0].translate(_FROM_LEET) if _LEET.search(word[0]) else word[0], text)
 
 
 def _joined(found: re.Match[str]) -> str:
