@@ -102,6 +102,16 @@ class RateLimited(Denied):
     message = "Too many messages. Please wait a moment."
 
 
+class TooManyConnections(Denied):
+    code, status = "too_many_connections", 429
+    message = "Too many connections are open. Please close one, or wait a moment."
+
+
+class BudgetExhausted(Denied):
+    code, status = "budget_exhausted", 429
+    message = "The assistant has answered as much as it may for now. Please come back later."
+
+
 class ContentBlocked(Denied):
     code, status = "content_blocked", 422
     message = "That message can't be sent."

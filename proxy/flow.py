@@ -22,7 +22,7 @@ from proxy.errors import ClientGone, Denied, OutputBlocked, ProxyError, Upstream
 from proxy.filters.chain import Chain
 from proxy.model import Client, Request, Sink, Stage
 from proxy.streams.cache import Cache
-from proxy.telemetry import Metrics, Stopwatch, audit
+from proxy.telemetry import Metrics, Stopwatch, tell_denied
 from proxy.upstream.line import Line
 from proxy.upstream.route import order
 from proxy.upstream.signing import Signer
@@ -59,7 +59,7 @@ class Flow:
         """Answer one message, and tell the sink how that ended. Raises only when cancelled."""
         outcome, watch = "cancelled", Stopwatch()
         try:
-            with contained(request.id):
+            with contained(request.id), request.bill:
                 await self._answer(request, sink, watch)
             outcome = "done"
         except ClientGone:
@@ -95,6 +95,7 @@ class Flow:
         try:
             async with line.attempt() as attempt:
                 body = line.upstream.encode(request)
+                request.bill.begin(request.message.text)
                 async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
                     await sink.start()
                     has_begun = False
@@ -103,6 +104,7 @@ class Flow:
                             has_begun = True
                             attempt.ok()
                             self._metrics.first_piece.labels(line.name).observe(watch.seconds())
+                        request.bill.output += len(piece)
                         if text := chain.feed(piece):
                             await sink.send(text)
             # Only a complete answer is flushed. What a filter still kept back when the
@@ -125,11 +127,7 @@ class Flow:
                     subject = await stage.check(subject)
             except Denied as denied:
                 denied.stage = stage.name
-                self._metrics.denied.labels(stage.name, denied.code, stage.mode).inc()
-                audit(
-                    "DENIED" if stage.mode == "enforce" else "WOULD_DENY",
-                    stage=stage.name, code=denied.code, detail=denied.detail, request_id=request_id, ip=ip,
-                )  # fmt: skip
+                tell_denied(self._metrics, denied, stage.mode, request_id, ip)
                 if stage.mode == "enforce":
                     raise
         return subject

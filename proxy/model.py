@@ -8,13 +8,13 @@ answer    what goes back, as events: start, delta, done | error
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from math import inf
 from typing import Literal, Protocol, TypeVar
 
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, UpstreamError, UpstreamUnavailable
 
 Mode = Literal["enforce", "observe"]
 
@@ -121,6 +121,59 @@ class Verdict:
     masked: Mapping[str, int] = field(default_factory=dict)  # how many of each kind of personal data
 
 
+BYTES_PER_TOKEN = 4  # of ordinary text, about
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as an upstream counts them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class Bill:
+    """What one message costs, as it becomes known; whoever reserved for it is told at the end. Not frozen: one object
+    goes along with a message, however often the message is enriched."""
+
+    def __init__(self) -> None:
+        self.ran = False  # the upstream was asked
+        self.usage: Usage | None = None  # where the upstream says so
+        self.output = 0  # characters that the upstream sent
+        self.message_bytes = 0
+        self._settle: list[Callable[[Bill], None]] = []
+
+    @property
+    def executions(self) -> int:
+        return int(self.ran)
+
+    @property
+    def tokens(self) -> int:
+        """As the upstream says, or estimated; 0 where nothing ran."""
+        if not self.ran:
+            return 0
+        if self.usage is not None:
+            return self.usage.input_tokens + self.usage.output_tokens
+        return -(-(self.message_bytes + self.output) // BYTES_PER_TOKEN)
+
+    def begin(self, text: str) -> None:
+        """The upstream is being asked."""
+        self.ran = True
+        self.message_bytes = len(text.encode())
+
+    def on_close(self, settle: Callable[[Bill], None]) -> None:
+        self._settle.append(settle)
+
+    def __enter__(self) -> Bill:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, UpstreamUnavailable) or (isinstance(error, UpstreamError) and not error.was_sent):
+            self.ran = False
+        for settle in self._settle:
+            settle(self)
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One message from one client to one upstream, with what the guard learnt about it."""
@@ -137,6 +190,7 @@ class Request:
     # What the placeholders of this session stand for, such as "[EMAIL_1]". Its own answers alone may have it.
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     upstream: str = ""  # that is asked, by name
+    bill: Bill = field(default_factory=Bill, compare=False, repr=False)
 
 
 T = TypeVar("T")

@@ -22,6 +22,7 @@ from proxy.edge.websocket import WebSocketEdge
 from proxy.filters import chain_maker
 from proxy.flow import Flow
 from proxy.guard.auth import Auth, Standing
+from proxy.guard.connections import Connections
 from proxy.guard.csrf import Csrf
 from proxy.guard.customer_token import CustomerTokens
 from proxy.guard.failures import Failures
@@ -67,6 +68,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     host = Host(settings.listen.allowed_hosts)
     reader = Reader(settings.listen, settings.session.cookie_name)
     live = Live(metrics)
+    connections = Connections(settings.connections, resources.desk, metrics)
     sessions = Sessions(
         settings.session, resources.session_key, store, resources.revocations, resources.presence, metrics
     )
@@ -92,6 +94,9 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             {name: settings.site_limits(name) for name in sites},
             store,
             Masking({name: settings.site_content(name).pii for name in sites}, resources.keeper, resources.owned),
+            budgets={name: settings.site_budgets(name) for name in sites},
+            max_chars={name: settings.site_filters(name).max_chars for name in sites},
+            desk=resources.desk,
         ),
         signer=signer,
         upstreams=resources.lines,
@@ -102,19 +107,22 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     answers = _answers(settings, resources)
     resources.revocations.on_change(lambda: answers.expel(resources.revocations.is_revoked))
     public = public_app(
-        chat=ChatEdge(flow, reader, answers, settings.streams, live),
+        chat=ChatEdge(flow, reader, answers, settings.streams, live, connections),
         websocket=WebSocketEdge(
             flow,
             reader,
             answers,
             settings.streams,
             live,
+            connections,
             channels,
             resources.owned,
             resources.revocations,
             max_bytes=settings.listen.max_body_bytes,
         ),
-        events=EventsEdge(flow, reader, channels, settings.streams, live, resources.owned, resources.revocations),
+        events=EventsEdge(
+            flow, reader, channels, settings.streams, live, connections, resources.owned, resources.revocations
+        ),
         session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),
         page=PageEdge(reader, host, sites),
         reader=reader,

@@ -19,7 +19,9 @@ from proxy.guard.revocation import Revocations
 from proxy.model import Session, Upstream
 from proxy.settings import Settings
 from proxy.store import SessionList
+from proxy.store.desk import Desk
 from proxy.store.failover import FailoverStore
+from proxy.store.ledger import MemoryLedger
 from proxy.store.memory import MemoryStore
 from proxy.store.sessions import MemorySessions
 from proxy.store.url import open_store
@@ -51,6 +53,7 @@ class Resources:
     lines: dict[str, Line]
     channels: MemoryChannels | SharedChannels
     journal: Journal | None
+    desk: Desk
     claims: Claims
     revocations: Revocations
     customer_keys: KeySource | None
@@ -84,12 +87,27 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         }
         claims = Claims(store, sealer, kept)
         revocations = await stack.enter_async_context(_revocations(settings, session_key, store))
+        desk = await stack.enter_async_context(_desk(store))
         presence = await stack.enter_async_context(_presence(settings, session_key, store, revocations))
         keys = await stack.enter_async_context(_customer_keys(settings.keys.jwt, metrics))
         keeper = _keeper(settings, session_key, store)
         yield Resources(
-            session_key, store, signer, lines, channels, journal, claims, revocations, keys, keeper, presence
+            session_key, store, signer, lines, channels, journal, desk, claims, revocations, keys, keeper, presence
         )
+
+
+@asynccontextmanager
+async def _desk(store: MemoryStore | FailoverStore) -> AsyncIterator[Desk]:
+    if isinstance(store, FailoverStore):
+        desk = Desk(MemoryLedger(), store.ledger, store.share, store.fail)
+        store.on_loss(desk.recall)
+    else:
+        desk = Desk(MemoryLedger())
+    desk.start()
+    try:
+        yield desk
+    finally:
+        await desk.close()
 
 
 @asynccontextmanager

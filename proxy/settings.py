@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -18,6 +18,8 @@ from proxy.credentials import findings
 from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
 from proxy.filters import FilterSettings
+from proxy.guard.budget import BudgetSettings
+from proxy.guard.connections import ConnectionSettings
 from proxy.guard.content import ContentSettings
 from proxy.guard.keys import KeySettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
@@ -39,9 +41,8 @@ from proxy.weak import suspicion, weakness
 RULES = Rules(
     plain=("store.url",),
     planned=(
-        "connections", "budgets", "reputation", "hooks", "uploads", "telemetry.traces",
+        "reputation", "hooks", "uploads", "telemetry.traces",
         "filters.pii", "filters.secrets",
-        "sites.*.budgets",
         "sites.*.filters.pii", "sites.*.filters.secrets",
     )
 )  # fmt: skip
@@ -71,6 +72,8 @@ class Settings(Section):
     sites: dict[str, SiteSettings] = Field(default_factory=dict)
     keys: KeySettings = KeySettings()
     limits: tuple[LimitSettings, ...] = DEFAULT_LIMITS
+    connections: ConnectionSettings = ConnectionSettings()
+    budgets: tuple[BudgetSettings, ...] = ()
     content: ContentSettings = ContentSettings()
     filters: FilterSettings = FilterSettings()
     streams: StreamSettings = StreamSettings()
@@ -80,6 +83,10 @@ class Settings(Section):
 
     def site_limits(self, name: str) -> tuple[LimitSettings, ...]:
         return self.sites[name].limits or self.limits  # an empty list is no way to have none
+
+    def site_budgets(self, name: str) -> tuple[BudgetSettings, ...]:
+        own = self.sites[name].budgets
+        return self.budgets if own is None else own
 
     def site_content(self, name: str) -> ContentSettings:
         return _overridden(self.content, self.sites[name].content)
@@ -297,13 +304,18 @@ class _Judge:
                     )
 
     def _limits(self) -> None:
-        lists: dict[Place, tuple[LimitSettings, ...]] = {("limits",): self.settings.limits}
-        lists |= {("sites", name, "limits"): site.limits or () for name, site in self.settings.sites.items()}
-        for place, limits in lists.items():
-            seen = Counter((limit.label, limit.mode) for limit in limits)
+        sites = self.settings.sites.items()
+        lists: dict[Place, Sequence[LimitSettings | BudgetSettings]] = {
+            ("limits",): self.settings.limits,
+            ("budgets",): self.settings.budgets,
+        }
+        lists |= {("sites", name, "limits"): site.limits or () for name, site in sites}
+        lists |= {("sites", name, "budgets"): site.budgets or () for name, site in sites}
+        for place, rules in lists.items():
+            seen = Counter((rule.label, rule.mode) for rule in rules)
             for (label, mode), count in seen.items():
                 if count > 1:
-                    self._refuse(place, f"{count} limits are both {label} ({mode}); keep one of them")
+                    self._refuse(place, f"{count} {place[-1]} are both {label} ({mode}); keep one of them")
 
     def _listeners(self) -> None:
         listen, ops = self.settings.listen, self.settings.ops

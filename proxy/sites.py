@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from proxy.config import Section
 from proxy.filters import FilterSettings
+from proxy.guard.budget import BudgetSettings
 from proxy.guard.content import ContentSettings
 from proxy.guard.keys import MAX_KEYS, EmbedKeySettings
 from proxy.guard.limits import LimitSettings
@@ -46,6 +47,7 @@ class SiteSettings(Section):
     page: bool = False
     allow_credentials: bool = False
     limits: tuple[LimitSettings, ...] | None = None
+    budgets: tuple[BudgetSettings, ...] | None = None
     content: ContentSettings | None = None
     filters: FilterSettings | None = None
     streams: StreamSettings | None = None

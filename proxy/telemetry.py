@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BeforeValidator
 
 from proxy.config import Section
+from proxy.errors import Denied
 
 Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"],
@@ -204,6 +205,15 @@ def audit(event: str, **fields: object) -> None:
     """A security event: its name in capitals, ids, sizes and rule names. Never a secret or anybody's words."""
     if _audit.isEnabledFor(logging.INFO):
         _audit.info(event, extra={"fields": fields})
+
+
+def tell_denied(metrics: Metrics, denied: Denied, mode: str, request_id: str, ip: str) -> None:
+    """Count and log a refusal, or what `observe` would have refused."""
+    metrics.denied.labels(denied.stage, denied.code, mode).inc()
+    audit(
+        "DENIED" if mode == "enforce" else "WOULD_DENY",
+        stage=denied.stage, code=denied.code, detail=denied.detail, request_id=request_id, ip=ip,
+    )  # fmt: skip
 
 
 class Stopwatch:

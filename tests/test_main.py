@@ -97,7 +97,7 @@ def test_a_fine_configuration_is_told_in_words() -> None:
         "The configuration is fine.",
         "production, on 0.0.0.0:8080 (ops 127.0.0.1:9090), state in redis",
         "site default: https://shop.example -> default; limits: 60 per ip in 60 s, 1000 per ip in 3600 s,"
-        " 30 per session in 60 s, 1000 per site in 60 s",
+        " 30 per session in 60 s, 1000 per site in 60 s, 60 per api_key in 60 s",
         "upstream default: n8n http://n8n:5678/webhook/chat",
         "warning: listen.allowed_hosts: empty, so every Host is served; list the names of this service",
     ]

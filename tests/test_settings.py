@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from proxy.config import A_SECRET, ConfigError, Problem, Secret, parse_yaml
 from proxy.forms import Form, describe, field_form, forms, inside, is_section, items_of, values_of
+from proxy.guard.budget import BudgetSettings
 from proxy.guard.content import ContentSettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
 from proxy.settings import MAKE_KEY, RULES, Loaded, Settings, is_loopback, json_schema, load
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 KEY = "Zk4vQ9xW2mB7hT1nC8sJ5dL0gR3fYpEa"
 OTHER_KEY = "pX7cV2bN9mK4jH8gF3dS6aQ1wE5rT0yU"
 KEYS = {"SESSION_SECRET_KEY": KEY, "JWT_SECRET_KEY": OTHER_KEY}
-OVERRIDES = ("sites.NAME.limits", "sites.NAME.content", "sites.NAME.filters", "sites.NAME.streams")
+OVERRIDES = tuple(f"sites.NAME.{section}" for section in ("limits", "budgets", "content", "filters", "streams"))
 
 
 def tree(**sections: Any) -> dict[str, Any]:  # Any: configuration as written
@@ -371,7 +372,7 @@ sites:
   shop: {origins: ["*"], upstream: suport}
 content: {max_chars: 10}
 content: {max_chars: 20}
-budgets: []
+telemetry: {traces: "http://traces"}
 """
 
 
@@ -392,7 +393,7 @@ def test_mistakes_of_every_kind_are_named_at_once_and_no_secret_with_them(tmp_pa
             "signing.key",
             "upstreams.support.url",
         ),
-        *("sites.shop.origins[0]", "sites.shop.upstream", "content", "budgets", "keys.api[0] (API_KEYS)"),
+        *("sites.shop.origins[0]", "sites.shop.upstream", "content", "telemetry.traces", "keys.api[0] (API_KEYS)"),
         *("SIDEGATE__LIMITS__0__LIMT", "content.max_chars (MAX_MESSAGE_LENGTH)"),
     }
     assert "hunter2" not in repr(caught.value) + str(caught.value)
@@ -462,7 +463,9 @@ def test_the_full_file_has_every_setting_and_no_other() -> None:
     known = {path for path, _, _ in settings_of(Settings)}
     starts = tuple(f"{path}{mark}" for path in OVERRIDES for mark in ".[")
     found = {path for path, _ in written(Settings, full()) if not path.startswith(starts)}
-    below = {"filters.redact[].pattern", "filters.redact[].replacement"}  # shown for one site: the default is empty
+    # Shown for one site: the default is empty.
+    below = {"filters.redact[].pattern", "filters.redact[].replacement"}
+    below |= {f"budgets[].{name}" for name in BudgetSettings.model_fields}
     assert found - {"upstreams.NAME", "sites.NAME", "signing.previous.NAME"} == known - below
     assert {"sites.NAME." + path for path in below} <= {path for path, _ in written(Settings, full())}
 
@@ -539,7 +542,7 @@ def page() -> dict[str, list[str]]:
 
 def test_the_page_has_every_variable_and_every_setting_and_no_other() -> None:
     leaves = {path for path, form, _ in settings_of(Settings) if is_leaf(form)}
-    shown = {*OVERRIDES, "limits", "filters.redact", "upstreams.NAME.auth", "sites.NAME.upstream"}
+    shown = {*OVERRIDES, "limits", "budgets", "filters.redact", "upstreams.NAME.auth", "sites.NAME.upstream"}
     assert page().keys() == leaves | shown | VARIABLES
 
 

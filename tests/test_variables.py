@@ -123,7 +123,7 @@ def test_rate_limits_change_the_limits_per_address_and_leave_the_others() -> Non
     found = settings(RATE_LIMIT_PER_MINUTE="10", RATE_LIMIT_PER_HOUR="100", RATE_LIMIT_BURST="5").limits
     assert [(rule.per, rule.limit, rule.window, rule.burst) for rule in found] == [
         *(("ip", 10, 60, 5), ("ip", 100, 3600, 0)),
-        *(("session", 30, 60, 0), ("site", 1000, 60, 0)),
+        *(("session", 30, 60, 0), ("site", 1000, 60, 0), ("api_key", 60, 60, 0)),
     ]
 
 

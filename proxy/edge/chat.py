@@ -16,6 +16,7 @@ from proxy.edge.sse import HttpStream, NdjsonStream, Pings, SseStream
 from proxy.errors import BadRequest, Draining, ProxyError
 from proxy.flow import Flow
 from proxy.guard import limits
+from proxy.guard.connections import Connections
 from proxy.model import Client, Message, Request, Session
 from proxy.streams import StreamSettings
 from proxy.streams.answer import Answer, Fields, Transcript
@@ -27,12 +28,21 @@ COMMIT_AFTER = 5.0  # seconds until the headers go out even though the upstream 
 
 
 class ChatEdge:
-    def __init__(self, flow: Flow, reader: Reader, answers: Answers, streams: StreamSettings, live: Live) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        reader: Reader,
+        answers: Answers,
+        streams: StreamSettings,
+        live: Live,
+        connections: Connections,
+    ) -> None:
         self._flow = flow
         self._reader = reader
         self._answers = answers
         self._pings = Pings(streams.heartbeat)
         self._live = live
+        self._connections = connections
 
     async def ask(self, http: web.Request) -> web.StreamResponse:
         client = await self._flow.admit(self._reader.client(http, "messages"))
@@ -46,23 +56,22 @@ class ChatEdge:
             return await (_collected(answer) if form == JSON else self._relay(http, answer, form, after=-1))
 
     async def join(self, http: web.Request) -> web.StreamResponse:
-        answer = await self._own(http, "answers")
+        client = await self._flow.admit(self._reader.client(http, "answers"))
+        answer = await self._answers.find(session_of(client), http.match_info["id"])
         form = wanted(http.headers.getall("Accept", ()))
         if form == JSON:
             return _state(answer)
         after = number_after(http.headers.get("Last-Event-ID", http.query.get("after")), answer.id)
         if answer.is_over and after >= len(answer.events) - 1:
             return web.Response(status=204)  # which tells an EventSource not to come back
-        with answer.listening():
-            return await self._relay(http, answer, form, after)
+        async with self._connections.one(client):
+            with answer.listening():
+                return await self._relay(http, answer, form, after)
 
     async def stop(self, http: web.Request) -> web.Response:
-        await self._answers.stop(await self._own(http, "stop"))
+        client = await self._flow.admit(self._reader.client(http, "stop"))
+        await self._answers.stop(await self._answers.find(session_of(client), http.match_info["id"]))
         return web.Response(status=204)
-
-    async def _own(self, http: web.Request, route: str) -> Transcript:
-        client = await self._flow.admit(self._reader.client(http, route))
-        return await self._answers.find(session_of(client), http.match_info["id"])
 
     async def _relay(self, http: web.Request, answer: Transcript, form: str, after: int) -> web.StreamResponse:
         kind: type[HttpStream] = SseStream if form == EVENT_STREAM else NdjsonStream

@@ -30,6 +30,7 @@ from proxy.errors import (
 from proxy.filters.chain import Chain
 from proxy.filters.whole import filtered, filtered_text
 from proxy.flow import Flow
+from proxy.guard.connections import Connections
 from proxy.guard.masking import Keeper
 from proxy.guard.push import Pusher, Pushers
 from proxy.guard.revocation import Revocations
@@ -146,6 +147,7 @@ class EventsEdge:
         channels: Channels,
         streams: StreamSettings,
         live: Live,
+        connections: Connections,
         owned: Callable[[Session], str],
         revocations: Revocations,
     ) -> None:
@@ -154,12 +156,17 @@ class EventsEdge:
         self._channels = channels
         self._pings = Pings(streams.heartbeat)
         self._live = live
+        self._connections = connections
         self._owned = owned
         self._revocations = revocations
 
     async def listen(self, http: web.Request) -> web.StreamResponse:
-        session = session_of(await self._flow.admit(self._reader.client(http, "events")))
+        client = await self._flow.admit(self._reader.client(http, "events"))
         after = number_after(http.headers.get("Last-Event-ID", http.query.get("after")), CHANNEL)
+        async with self._connections.one(client):
+            return await self._listen(http, session_of(client), after)
+
+    async def _listen(self, http: web.Request, session: Session, after: int) -> web.StreamResponse:
         response = event_source()
         with self._live.streaming(http):
             await begin(http, response)

@@ -23,6 +23,7 @@ from proxy.edge.read import Reader, json_object, message
 from proxy.edge.runner import forget_heads
 from proxy.errors import BadRequest, ClientGone, Conflict, Draining, ProxyError, SessionInvalid, UpgradeRequired
 from proxy.flow import Flow
+from proxy.guard.connections import Connections
 from proxy.guard.revocation import Revocations
 from proxy.model import Client, Request, Session
 from proxy.streams import StreamSettings
@@ -45,6 +46,7 @@ class WebSocketEdge:
         answers: Answers,
         streams: StreamSettings,
         live: Live,
+        connections: Connections,
         channels: Channels,
         owned: Callable[[Session], str],
         revocations: Revocations,
@@ -56,6 +58,7 @@ class WebSocketEdge:
         self._answers = answers
         self._heartbeat = streams.heartbeat
         self._live = live
+        self._connections = connections
         self._channels = channels
         self._owned = owned
         self._revocations = revocations
@@ -74,13 +77,14 @@ class WebSocketEdge:
         if http.headers.get("Sec-WebSocket-Version") != "13" or not socket.can_prepare(http).ok:
             raise UpgradeRequired("no WebSocket handshake", headers=UPGRADE)
         client = await self._flow.admit(self._reader.client(http, "ws"))  # refused before upgrading
-        await socket.prepare(http)
-        forget_heads(http, socket)
-        with self._live.socket(http):
-            pushes = self._channels.follow(self._address(client), number_after(http.query.get("after"), CHANNEL))
-            await _Conversation(
-                socket, client, self._flow, self._answers, pushes, self._revocations, self._max_bytes
-            ).run()
+        async with self._connections.one(client):  # so is this
+            await socket.prepare(http)
+            forget_heads(http, socket)
+            with self._live.socket(http):
+                pushes = self._channels.follow(self._address(client), number_after(http.query.get("after"), CHANNEL))
+                await _Conversation(
+                    socket, client, self._flow, self._answers, pushes, self._revocations, self._max_bytes
+                ).run()
         return socket
 
     def _address(self, client: Client) -> Address:

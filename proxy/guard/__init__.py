@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from proxy.content.detect import Detector
 from proxy.guard.auth import Auth, Standing
+from proxy.guard.budget import Budget, BudgetSettings
 from proxy.guard.content import Content, ContentSettings
 from proxy.guard.csrf import Csrf, UrlTokens
 from proxy.guard.failures import Failures, Watched
@@ -19,6 +20,7 @@ from proxy.guard.session import SessionStage
 from proxy.guard.shape import Shape
 from proxy.model import Client, Mode, Request, Site, Stage
 from proxy.store import Store
+from proxy.store.desk import Desk
 
 
 def connect_stages(
@@ -50,6 +52,10 @@ def message_stages(
     limits: Mapping[str, Sequence[LimitSettings]],
     store: Store,
     masking: Masking,
+    *,
+    budgets: Mapping[str, Sequence[BudgetSettings]],
+    max_chars: Mapping[str, int],
+    desk: Desk,
 ) -> list[Stage[Request]]:
     """Once per message. Only the stages that some site has something for."""
     modes: tuple[Mode, ...] = ("enforce", "observe")
@@ -57,4 +63,11 @@ def message_stages(
     ruled = [mode for mode in modes if any(rule.mode == mode for rules in limits.values() for rule in rules)]
     detector = Detector()
     contents = [Content(content, mode, detector) for mode in modes if any(one.mode == mode for one in content.values())]
-    return [*shapes, *(Limits(limits, store, mode) for mode in ruled), *contents, masking]
+    spent = [mode for mode in modes if any(one.mode == mode for some in budgets.values() for one in some)]
+    return [
+        *shapes,
+        *(Limits(limits, store, mode) for mode in ruled),
+        *contents,
+        masking,
+        *(Budget(budgets, max_chars, desk, mode) for mode in spent),
+    ]

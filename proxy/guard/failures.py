@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from proxy.errors import Denied, RateLimited, SessionInvalid
 from proxy.guard.auth import presented
 from proxy.guard.keys import FailureSettings, key_id, shown
-from proxy.guard.limits import ip_key
+from proxy.guard.subjects import ip_key
 from proxy.model import Client, Mode, Stage
 from proxy.store import Hit, Store, Tier
 from proxy.telemetry import Metrics, audit

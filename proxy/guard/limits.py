@@ -1,4 +1,4 @@
-"""Sliding-window limits: at most so many messages in any window, counted per address, session and site.
+"""Sliding-window limits: at most so many messages in any window, counted per address, session, key, site and more.
 
 What it stops: floods from one address, one session or against one site, exactly, over all replicas that share a store.
 What it doesn't: a flood from many addresses below the site's own limit, or expensive single messages.
@@ -6,17 +6,16 @@ What it doesn't: a flood from many addresses below the site's own limit, or expe
 
 from __future__ import annotations
 
-import ipaddress
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from proxy.config import Section
 from proxy.errors import RateLimited
+from proxy.guard.subjects import SUBJECTS, Per, ip_key
 from proxy.model import Client, Count, Mode, Request
 from proxy.store import Hit, Store, Tier
 
@@ -26,7 +25,7 @@ OPENINGS = frozenset({"session", "refresh", "ticket", "ws", "events", "page"})
 class LimitSettings(Section):
     """At most `limit` messages in any `window` seconds, each `per` one. `burst` adds a token bucket of that size."""
 
-    per: Literal["ip", "session", "site"]
+    per: Per
     limit: Annotated[int, Field(ge=1, le=100_000)]
     window: Annotated[float, Field(gt=0, le=86_400)]
     burst: Annotated[int, Field(ge=0, le=100_000)] = 0
@@ -42,26 +41,8 @@ DEFAULT_LIMITS = (
     LimitSettings(per="ip", limit=1000, window=3600),
     LimitSettings(per="session", limit=30, window=60),
     LimitSettings(per="site", limit=1000, window=60),
+    LimitSettings(per="api_key", limit=60, window=60),
 )
-
-
-@lru_cache(1024)
-def ip_key(ip: str) -> str:
-    """The address as it is counted: IPv6 by its /64, which is what one subscriber holds (RFC 6177)."""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return "unknown"
-    if address.version == 6:
-        return str(ipaddress.ip_network((address, 64), strict=False).network_address)
-    return ip
-
-
-_SUBJECT: dict[str, Callable[[Request], str]] = {
-    "ip": lambda request: ip_key(request.client.ip),
-    "session": lambda request: request.session.id,
-    "site": lambda request: request.site.name,
-}
 
 
 class Limits:
@@ -82,8 +63,14 @@ class Limits:
         rules = self._limits.get(request.site.name)
         if not rules:
             return request
-        tiers = [_tier(name + _SUBJECT[rule.per](request), rule) for rule, name in rules]
-        counts = _judge([rule for rule, _ in rules], await self._store.hit(tiers))
+        counted = [
+            (rule, _tier(name + subject, rule))
+            for rule, name in rules
+            if (subject := SUBJECTS[rule.per](request)) is not None
+        ]
+        if not counted:
+            return request
+        counts = _judge([rule for rule, _ in counted], await self._store.hit([tier for _, tier in counted]))
         if self.mode == "observe":
             return request  # what isn't enforced is nothing to tell a client
         return replace(request, counts=request.counts + counts)

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from sys import getsizeof
 
 from proxy.errors import Draining, OutputBlocked, ProxyError
@@ -136,7 +136,8 @@ class Answer(Transcript):
         self._add("delta", {"text": text})
 
     async def done(self) -> None:
-        self._add("done", {"answer_id": self.id})
+        usage = self.request.bill.usage
+        self._add("done", {"answer_id": self.id} | ({"usage": asdict(usage)} if usage else {}))
 
     async def fail(self, error: ProxyError) -> None:
         self.break_off(error)

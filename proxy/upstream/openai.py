@@ -11,12 +11,14 @@ from pydantic import ConfigDict, Field, field_validator
 
 from proxy.config import Secret
 from proxy.errors import UpstreamError
-from proxy.model import Request
+from proxy.model import Request, Usage
 from proxy.upstream.headers import authorization, refuse_unprintable, request_headers
 from proxy.upstream.http import HttpSettings, encode, exchange, pieces
 from proxy.upstream.retries import RetryBudget
 from proxy.wire.sse import Event, EventParser
 from proxy.wire.text import Halves, loads
+
+MAX_TOKENS = 10_000_000  # of one answer; more is a mistake, and would use a budget up
 
 
 class OpenAiSettings(HttpSettings):
@@ -28,6 +30,7 @@ class OpenAiSettings(HttpSettings):
     model: str = Field(min_length=1, max_length=200)
     api_key: Secret | None = None  # without one, our own token is sent
     system: str | None = Field(None, max_length=100_000)
+    ask_usage: bool = True  # how many tokens an answer took; a few servers refuse the question
 
     @field_validator("api_key")
     @classmethod
@@ -47,7 +50,8 @@ class OpenAi:
         messages = [{"role": "user", "content": request.message.text}]
         if self._settings.system is not None:
             messages.insert(0, {"role": "system", "content": self._settings.system})
-        return encode({"model": self._settings.model, "messages": messages, "stream": True})
+        fields = {"model": self._settings.model, "messages": messages, "stream": True}
+        return encode(fields | ({"stream_options": {"include_usage": True}} if self._settings.ask_usage else {}))
 
     @asynccontextmanager
     async def open(self, request: Request, body: bytes, token: str) -> AsyncIterator[AsyncIterator[str]]:
@@ -59,7 +63,10 @@ class OpenAi:
             exchange(self._pool, self._settings, body, headers, self._retries) as reply,
             aclosing(pieces(reply, answer)) as texts,
         ):
-            yield texts
+            try:
+                yield texts
+            finally:
+                request.bill.usage = answer.usage
 
 
 class CompletionAnswer:
@@ -68,6 +75,7 @@ class CompletionAnswer:
     def __init__(self, max_bytes: int) -> None:
         self.has_begun = False
         self.is_over = False
+        self.usage: Usage | None = None
         self._max_bytes = max_bytes
         self._size = 0
         self._error: UpstreamError | None = None
@@ -127,7 +135,8 @@ class CompletionAnswer:
         if event.data == b"[DONE]":
             self._is_complete = self.is_over = True
             return
-        choice = _choice(event.data)
+        choice, usage = _chunk(event.data)
+        self.usage = usage or self.usage
         delta = choice.get("delta")
         content = delta.get("content") if isinstance(delta, dict) else None
         if isinstance(content, str):
@@ -144,7 +153,8 @@ class CompletionAnswer:
         if self._error is not None or not self._parts:
             return ""
         self._is_complete = True
-        message = _choice(b"".join(self._parts)).get("message")
+        choice, self.usage = _chunk(b"".join(self._parts))
+        message = choice.get("message")
         content = message.get("content") if isinstance(message, dict) else None
         return self._halves.feed(content) if isinstance(content, str) else ""
 
@@ -154,8 +164,8 @@ class CompletionAnswer:
         self.is_over = True
 
 
-def _choice(data: bytes) -> dict[str, object]:
-    """The first choice of a chunk or completion; nothing where there is none (usage comes without)."""
+def _chunk(data: bytes) -> tuple[dict[str, object], Usage | None]:
+    """A chunk's or completion's first choice, and its usage. The one is empty where the other comes alone."""
     try:
         chunk = loads(data)
     except ValueError as error:
@@ -166,4 +176,12 @@ def _choice(data: bytes) -> dict[str, object]:
         raise UpstreamError("the model server reported an error")
     choices = chunk.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
-    return choice if isinstance(choice, dict) else {}
+    return choice if isinstance(choice, dict) else {}, _usage(chunk.get("usage"))
+
+
+def _usage(told: object) -> Usage | None:
+    if not isinstance(told, dict):
+        return None
+    numbers = [told.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    counts = [number for number in numbers if isinstance(number, int) and 0 <= number <= MAX_TOKENS]
+    return Usage(*counts) if len(counts) == len(numbers) else None

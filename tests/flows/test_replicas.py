@@ -78,9 +78,11 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(folder: Path, **sections: Any) -> AsyncIterator[Pair]:  # Any: configuration as written
+async def pair(
+    folder: Path, *, fake_clock: bool = False, **sections: Any
+) -> AsyncIterator[Pair]:  # Any: configuration as written
     async with AsyncExitStack() as stack:
-        redis = stack.enter_context(RedisServer())
+        redis = stack.enter_context(RedisServer(fake_clock=fake_clock))
         slow = Slow(WORDS)
         hook = await stack.enter_async_context(
             webhook(lambda asked: stream(*WORDS) if AT_ONCE.encode() in asked.body else slow.script(asked))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import RateLimited
-from proxy.guard.limits import Limits, LimitSettings, Openings, headers, ip_key
+from proxy.guard.limits import Limits, LimitSettings, Openings, headers
 from proxy.model import Mode, Session, Site
 from proxy.store.memory import MemoryStore
 from tests.clients import SHOP, Clock, client, request
@@ -81,14 +81,6 @@ async def test_opening_sessions_is_limited_by_address_and_messages_are_not_count
         await openings.check(client(route="session"))
     await openings.check(client(route="session", ip="198.51.100.1"))
     await Openings([], store).check(client(route="session"))
-
-
-@pytest.mark.parametrize(
-    ("ip", "key"),
-    [("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"), ("nonsense", "unknown")],
-)
-def test_an_ipv6_subscriber_is_counted_as_one(ip: str, key: str) -> None:
-    assert ip_key(ip) == key
 
 
 async def test_the_headers_name_every_policy_and_the_tightest_state() -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from proxy.config import Secret
 from proxy.errors import UpstreamError
+from proxy.model import Usage
 from proxy.upstream import build
 from proxy.upstream.openai import CompletionAnswer, OpenAiSettings
 from tests.clients import request
@@ -137,13 +138,41 @@ def test_a_completion_has_begun_with_its_first_text_or_sign_of_life(data: bytes,
     assert decoder.has_begun is has_begun
 
 
-async def test_the_body_asks_for_a_stream() -> None:
-    async with build(settings(), owned) as upstream:
+@pytest.mark.parametrize("ask", [True, False])
+async def test_the_body_asks_for_a_stream(ask: bool) -> None:
+    async with build(settings(ask_usage=ask), owned) as upstream:
         assert orjson.loads(upstream.encode(request("hello"))) == {
             "model": "small",
             "messages": [{"role": "user", "content": "hello"}],
             "stream": True,
+            **({"stream_options": {"include_usage": True}} if ask else {}),
         }
+
+
+def told(usage: object) -> Usage | None:
+    answer = CompletionAnswer(MAX)
+    chunk = orjson.dumps({"choices": [], "usage": usage})
+    answer.feed(delta("hi", finish="stop") + b"data: " + chunk + b"\n\n" + DONE)
+    answer.finish()
+    return answer.usage
+
+
+def test_what_it_used_is_read_from_the_stream_and_from_a_document() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert told(usage) == Usage(3, 4)
+    document = CompletionAnswer(MAX)
+    document.feed(orjson.dumps({"choices": [{"message": {"content": "hi"}}], "usage": usage}))
+    document.finish()
+    assert document.usage == Usage(3, 4)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, 7, {}, {"prompt_tokens": 3}, {"prompt_tokens": -1, "completion_tokens": 4},
+     {"prompt_tokens": 10**9, "completion_tokens": 4}, {"prompt_tokens": "3", "completion_tokens": 4}],
+)  # fmt: skip
+def test_a_usage_that_cant_be_is_none(usage: object) -> None:
+    assert told(usage) is None
 
 
 async def test_the_systems_message_comes_first() -> None:
