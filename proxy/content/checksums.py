@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 # Issuer ranges by their first six digits, and the lengths that the brand has. Source: ISO/IEC 7812 ranges as the brands
 # publish them (Visa, Mastercard, American Express, Diners, Discover, JCB, UnionPay, Maestro, Mir, RuPay, Verve, Troy).
 _ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = tuple(
@@ -61,9 +63,10 @@ def luhn(digits: str) -> bool:
     return (sum(numbers[::2]) + sum(_DOUBLED[number] for number in numbers[1::2])) % 10 == 0
 
 
-def card_lengths(digits: str) -> frozenset[int]:
-    """How long a card's number may be that begins with these digits, six of them at least; empty where none does."""
-    issuer = int(digits[:6])
+@lru_cache(4096)
+def card_lengths(beginning: str) -> frozenset[int]:
+    """How long a card's number may be that begins with these six digits; empty where none does."""
+    issuer = int(beginning)
     return frozenset().union(*(lengths for low, high, lengths in _ISSUERS if low <= issuer <= high))
 
 

@@ -63,24 +63,31 @@ def _ibans(text: str) -> Iterator[Span]:
 
 def _cards(run: Run) -> Iterator[Span]:
     """Any number of them, also with something else behind or in front."""
-    at = 0 if run.is_apart else len(run.groups)
+    if run.count < 12 or not run.is_apart:
+        return
+    at = offset = 0
     while at < len(run.groups):
-        last = _card_end(run, at)
+        last = _card_end(run, at, run.digits[offset : offset + MOST_DIGITS])
         if last:
             yield Span(run.groups[at][0], run.groups[last - 1][1], "card")
+        offset += sum(run.sizes[at : last or at + 1])
         at = last or at + 1
 
 
-def _card_end(run: Run, at: int) -> int:
-    """Behind which group a card ends that begins with group `at`; the last such, 0 for none."""
-    digits = run.part(at, at + MOST_DIGITS).digits
-    if len(digits) < 12 or not (lengths := card_lengths(digits)):
+def _card_end(run: Run, at: int, digits: str) -> int:
+    """Behind which group a card ends that begins with group `at` and these digits; the last such, 0 for none.
+
+    Its groups are separated by one and the same, and of one size but for the last, or three at most (4-6-5).
+    """
+    if len(digits) < 12 or not (lengths := card_lengths(digits[:6])):
         return 0
-    found = count = 0
-    for last in range(at, min(at + MOST_DIGITS, len(run.groups))):
-        inner, sizes = run.between[at:last], run.sizes[at:last]
-        # Separated by one and the same, in groups of one size but for the last, or in three at most (4-6-5).
-        if len(set(inner)) > 1 or {"/", "(", ")"} & set(inner) or (len(set(sizes)) > 1 and len(sizes) > 2):
+    found, count, is_even = 0, run.sizes[at], True
+    if count in lengths and luhn(digits[:count]):
+        found = at + 1
+    for last in range(at + 1, min(at + MOST_DIGITS, len(run.groups))):
+        apart = run.between[last - 1]
+        is_even = is_even and run.sizes[last - 1] == run.sizes[at]
+        if apart != run.between[at] or apart in "/()" or (last - at > 2 and not is_even):
             break
         count += run.sizes[last]
         if count in lengths and luhn(digits[:count]):

@@ -34,11 +34,13 @@ _WORDS = (
     r"|(?:account|license)[ _-]?keys?|access[ _-]?id|client[ _-]?(?:secret|srt|id)|app[ _-]?(?:secret|id)"
     r"|credentials?|creds?|_key|_auth|_pass|key)"
 )
-# A word, what may stand around it in code and prose, and the value.
-_ASSIGNED = re2.compile(
-    r"(?i)" + _WORDS + r"[A-Za-z0-9_.\[\]-]{0,32}[\"'`\\]{0,3}"
+_WORD = re2.compile("(?i)" + _WORDS)
+# What may stand behind the word in code and prose, and the beginning of the value.
+_VALUE = re.compile(
+    r"[A-Za-z0-9_.\[\]-]{0,32}[\"'`\\]{0,3}"
     r"(?:\s{0,8}(?:=>|:=|->|==?|:|\|\|:?|,)|\s{1,3}(?:is|are|ist|lautet|es|est|é|è|to)\b:?|\s)"
-    r"\s{0,8}(?:[a-z]{1,8}\()?\\?([\"'`(]?)([^\s\"'`]{6,512})"
+    r"\s{0,8}(?:[a-z]{1,8}\()?\\?([\"'`(]?)([^\s\"'`]{6,64})",
+    re.IGNORECASE,
 )
 _PASSWORD = re.compile(r"pass|pwd|kennwort|contrase|clave|senha|wachtwoord|has[lł]o|парол|密|パス", re.IGNORECASE)
 _HOLLOW = re.compile(
@@ -47,6 +49,7 @@ _HOLLOW = re.compile(
     re.IGNORECASE,
 )
 _NAMES = re.compile(r"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")  # a.b.c, of code
+_REST = re.compile(r"[^\s\"'`]*")
 _ENDS = re.compile(r"[.,;:!?)\]}>\\]+\Z")
 _LEAST_ENTROPY = 2.8  # bits a character; a number of 16 digits has at most 3.3, a word of 12 letters about 3
 
@@ -68,15 +71,18 @@ def secrets(text: str) -> Iterator[Span]:
 
 
 def _assigned(text: str) -> Iterator[Span]:
+    """One search for all words, and one look behind each: a search from behind every word on would be quadratic."""
     at = 0
-    while (match := _ASSIGNED.search(text, at)) is not None:
-        at = match.start() + 1
-        start = match.start(2)
-        value = _ENDS.sub("", match[2])
-        word = match[0][: start - match.start()]
-        if _is_secret(value, word, is_quoted=match[1] in ('"', "'", "`")):
-            yield Span(start, start + len(value), "secret")
-            at = start + len(value)
+    for word in _WORD.finditer(text):
+        match = _VALUE.match(text, word.end()) if word.start() >= at else None
+        if match is None:
+            continue
+        said = text[word.start() : match.start(2)]
+        if _is_secret(_ENDS.sub("", match[2]), said, is_quoted=match[1] in ('"', "'", "`")):
+            start = match.start(2)
+            rest = _REST.match(text, start)
+            at = start + len(_ENDS.sub("", rest[0] if rest else match[2]))
+            yield Span(start, at, "secret")
 
 
 def _is_secret(value: str, word: str, *, is_quoted: bool) -> bool:
