@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from dataclasses import replace
 
 import orjson
 from aiohttp import web
@@ -19,8 +20,9 @@ from proxy.guard import limits
 from proxy.guard.connections import Connections
 from proxy.model import Client, Message, Request, Session
 from proxy.streams import StreamSettings
-from proxy.streams.answer import Answer, Fields, Transcript
+from proxy.streams.answer import Answer, Transcript
 from proxy.streams.answers import Answers
+from proxy.streams.event import Fields
 
 EVENT_STREAM, JSON, NDJSON = "text/event-stream", "application/json", "application/x-ndjson"
 MAX_KEY_CHARS = 255
@@ -142,7 +144,8 @@ def new_request(client: Client, message: Message, request_id: str, key: str | No
     if client.site is None:
         raise ProxyError("an admitted client has a site")
     answer_id = secrets.token_urlsafe(18)
-    return Request(request_id, answer_id, client, client.site, session_of(client), message, key)
+    judged = replace(client, credential=None)  # it would be kept as long as the answer
+    return Request(request_id, answer_id, judged, client.site, session_of(client), message, key)
 
 
 def idempotency_key(value: str | None) -> str | None:

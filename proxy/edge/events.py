@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from proxy.streams.answer import Event, Fields
+from proxy.streams.event import Event, Fields
 from proxy.wire import sse
 
 

@@ -37,7 +37,8 @@ from proxy.guard.revocation import Revocations
 from proxy.guard.shape import bounded
 from proxy.model import Session
 from proxy.streams import StreamSettings
-from proxy.streams.answer import Fields, error_fields
+from proxy.streams.answer import error_fields
+from proxy.streams.event import Fields
 from proxy.streams.push import CHANNEL, Address, Channels
 from proxy.telemetry import Metrics, audit
 from proxy.wire import sse

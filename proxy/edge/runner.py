@@ -82,9 +82,15 @@ class Connection(RequestHandler):
         )
 
     def forget_head(self) -> None:
-        """Let go of the last head, unless another one is on its way already."""
+        """Let go of the last head, unless another one is on its way already; and of the timer for idle connections.
+
+        aiohttp sets that anew behind the answer.
+        """
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+            self._keepalive_handle = None
         if not self._messages:
-            self._intake.renew(self._make_parser())
+            self._intake.renew(None if self._upgraded else self._make_parser())  # frames don't come by here
 
     # What the intake needs to know
 

@@ -11,7 +11,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -27,8 +27,9 @@ from proxy.guard.connections import Connections
 from proxy.guard.revocation import Revocations
 from proxy.model import Client, Request, Session
 from proxy.streams import StreamSettings
-from proxy.streams.answer import Event, Fields, Transcript, error_fields
+from proxy.streams.answer import Transcript, error_fields
 from proxy.streams.answers import Answers
+from proxy.streams.event import Event, Fields
 from proxy.streams.push import CHANNEL, Address, Channels
 
 PROTOCOL = "sidegate.v1"
@@ -77,7 +78,8 @@ class WebSocketEdge:
         if http.headers.get("Sec-WebSocket-Version") != "13" or not socket.can_prepare(http).ok:
             raise UpgradeRequired("no WebSocket handshake", headers=UPGRADE)
         client = await self._flow.admit(self._reader.client(http, "ws"))  # refused before upgrading
-        async with self._connections.one(client):  # so is this
+        client = replace(client, credential=None)  # it was judged, and isn't kept as long as the socket
+        async with self._connections.one(client):  # refused before upgrading, too
             await socket.prepare(http)
             forget_heads(http, socket)
             with self._live.socket(http):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -251,7 +252,7 @@ class Sessions:
             )
         except jwt.PyJWTError as error:
             raise TokenForged(f"{kind} token: {type(error).__name__}") from error
-        return claims
+        return {sys.intern(name): value for name, value in claims.items()}  # thousands are kept
 
     def _same_browser(self, client: Client, claims: Claims) -> None:
         seen = fingerprint(client, self._print_key, self._settings.fingerprint)

@@ -10,26 +10,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
-from sys import getsizeof
+from dataclasses import asdict, replace
 
 from proxy.errors import Draining, OutputBlocked, ProxyError
-from proxy.model import Count, Request
+from proxy.model import Client, Count, Message, Request, Verdict
 from proxy.streams import StreamSettings
+from proxy.streams.event import Event, Fields
 from proxy.streams.news import News
+from proxy.streams.packed import Packed
 
-Fields = dict[str, object]
 LAST = frozenset({"done", "error"})
-EVENT_BYTES = 350  # of memory besides the text
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """`number` counts from 0 within an answer, without gaps."""
-
-    number: int
-    name: str
-    fields: Fields
+OVERHEAD = 4096  # bytes of a kept answer besides its text, about
 
 
 def error_fields(error: ProxyError, request_id: str) -> Fields:
@@ -44,7 +35,8 @@ class Transcript(ABC):
     """What listeners have of an answer, wherever it runs. `failure` is what it ended in, if it did."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self._running: list[Event] = []
+        self.events: Sequence[Event] = self._running
         self.failure: ProxyError | None = None
         self.has_opened = False
         self.request_id = ""
@@ -98,7 +90,6 @@ class Answer(Transcript):
         self.request = request
         self.request_id = request.id
         self.is_admitted = False
-        self.size = 0  # bytes of memory, about
         self._text_bytes = 0
         self._settings = settings
         self._announce = announce
@@ -130,7 +121,6 @@ class Answer(Transcript):
 
     async def send(self, text: str) -> None:
         self._text_bytes += len(text.encode())
-        self.size += getsizeof(text) + EVENT_BYTES
         if self._text_bytes > self._settings.journal_bytes:
             raise OutputBlocked("the answer is over streams.journal_bytes")
         self._add("delta", {"text": text})
@@ -153,6 +143,18 @@ class Answer(Transcript):
         """It was ended from outside, and that is no failure."""
         if not self.is_over:
             self._add("done", {"answer_id": self.id, "stopped": True})
+
+    def pack(self) -> int:
+        """It is over, and only kept: for its owner's next look, and no more of the visitor's than that takes.
+
+        Returns bytes of memory, about.
+        """
+        self.events = packed = Packed(self._running)
+        self._running = []
+        request = self.request
+        nobody = Client(request.id, "", request.client.route)
+        self.request = replace(request, client=nobody, message=Message(""), counts=(), verdict=Verdict(), values={})
+        return packed.size + OVERHEAD
 
     def detach(self) -> None:
         """Nobody is meant to listen all the time: it goes on without."""
@@ -224,7 +226,7 @@ class Answer(Transcript):
     def _add(self, name: str, fields: Fields) -> None:
         if self.is_over:
             return
-        self.events.append(Event(len(self.events), name, fields))
+        self._running.append(Event(len(self._running), name, fields))
         self._news.tell()
         if name != "delta":
             self._milestone()

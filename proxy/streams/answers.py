@@ -19,7 +19,6 @@ from proxy.streams.remote import RemoteAnswer
 
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 MAX_KEPT = 20_000
-OVERHEAD = 1024  # bytes of an answer besides its text, about
 PATIENCE = ALIVE  # seconds in which an answer that another replica has begun gets into the journal
 
 Run = Callable[[Request, Answer], Coroutine[None, None, None]]
@@ -50,6 +49,7 @@ class Answers:
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.TimerHandle] = {}  # of the sessions of those that run
+        self._sizes: dict[str, int] = {}  # of those that are over
         self._size = 0
         self._is_draining = False
         self._idle = asyncio.Event()
@@ -200,7 +200,8 @@ class Answers:
         self._ends.pop(answer.id).cancel()
         if not self._tasks:
             self._idle.set()
-        self._size += answer.size + OVERHEAD
+        self._sizes[answer.id] = size = answer.pack()
+        self._size += size
         ttl = self._settings[answer.request.site.name].journal_ttl
         asyncio.get_running_loop().call_later(ttl, self._forget, answer.id)
         while self._answers and (self._size > MAX_KEPT_BYTES or len(self._answers) > MAX_KEPT):
@@ -212,7 +213,7 @@ class Answers:
     def _forget(self, answer_id: str) -> None:
         answer = self._answers.pop(answer_id, None)
         if answer is not None:
-            self._size -= answer.size + OVERHEAD
+            self._size -= self._sizes.pop(answer_id)
             if self._journal is not None:
                 self._journal.forget(answer_id)
 

@@ -10,14 +10,15 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from proxy.model import Session
 from proxy.store import ALIVE, Batch, Journals, Kept, StoreDown
 from proxy.streams import StreamSettings
-from proxy.streams.answer import Answer, Event
+from proxy.streams.answer import Answer
+from proxy.streams.event import Event
 from proxy.streams.remote import RemoteAnswer
 from proxy.streams.seal import Box, Sealer
 
@@ -211,11 +212,13 @@ class Journal:
             log.info("answers are journaled again")
 
 
-def _end(events: list[Event], at: int) -> int:
+def _end(events: Sequence[Event], at: int) -> int:
     """Where a batch that begins at `at` ends."""
     size, end = 0, at
-    while end < len(events) and end - at < MAX_EVENTS and size < MAX_BATCH_BYTES:
-        text = events[end].fields.get("text")
+    for event in events[at : at + MAX_EVENTS]:
+        if size >= MAX_BATCH_BYTES:
+            break
+        text = event.fields.get("text")
         size += len(text) if isinstance(text, str) else 0
         end += 1
     return end

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from proxy.errors import Draining
-from proxy.streams.answer import Event, Fields
+from proxy.streams.event import Event, Fields
 from proxy.streams.news import News
 
 CHANNEL = "push"  # what stands before the number in an event's id

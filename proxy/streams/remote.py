@@ -12,7 +12,8 @@ from contextlib import aclosing, contextmanager, suppress
 
 from proxy.errors import Draining, ProxyError, UpstreamError, UpstreamUnavailable
 from proxy.store import Journals, StoreDown
-from proxy.streams.answer import Event, Transcript, error_fields
+from proxy.streams.answer import Transcript, error_fields
+from proxy.streams.event import Event
 from proxy.streams.seal import Box, Broken
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class RemoteAnswer(Transcript):
     def _add(self, data: bytes) -> None:
         self.request_id, self.has_opened, events = self._box.open(self._read, len(self.events), data)
         self._read += 1
-        self.events += events
+        self._running += events
         if self.is_over and self.events[-1].name == "error":
             self.failure = _error(self.events[-1])
 
@@ -148,7 +149,7 @@ class RemoteAnswer(Transcript):
     def _end_here(self, error: ProxyError) -> None:
         if not self.is_over:
             self.failure = error
-            self.events.append(self.parting(error))
+            self._running.append(self.parting(error))
 
 
 def _error(event: Event) -> ProxyError:

@@ -15,7 +15,7 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from proxy.streams.answer import Event
+from proxy.streams.event import Event, long, short
 
 NONCE_BYTES = (
     12  # NIST SP 800-38D section 8.2.2; random ones are good for 2**32 batches of one key, which is one answer
@@ -50,7 +50,7 @@ class Box:
 
     def seal(self, number: int, events: Sequence[Event], request_id: str, *, has_opened: bool) -> bytes:
         """Batch `number`, in which the events' own numbers go on where those of the batch before ended."""
-        return self.wrap(orjson.dumps([request_id, has_opened, *map(_short, events)]), number)
+        return self.wrap(orjson.dumps([request_id, has_opened, *short(events)]), number)
 
     def open(self, number: int, first: int, data: bytes) -> tuple[str, bool, list[Event]]:
         """The id of the request, whether the upstream had opened, and the events from number `first` on.
@@ -58,7 +58,10 @@ class Box:
         Raises Broken.
         """
         request_id, has_opened, *items = orjson.loads(self.unwrap(data, number))
-        return request_id, has_opened, [_event(first + index, item) for index, item in enumerate(items)]
+        try:
+            return request_id, has_opened, long(items, first)
+        except ValueError as error:
+            raise Broken(f"batch {number}: {error}") from error
 
     def wrap(self, plain: bytes, number: int = 0) -> bytes:
         nonce = secrets.token_bytes(NONCE_BYTES)
@@ -73,16 +76,3 @@ class Box:
 
     def _bound_to(self, number: int) -> bytes:
         return self._identity + number.to_bytes(8)
-
-
-def _short(event: Event) -> object:
-    return event.fields["text"] if event.name == "delta" else (event.name, event.fields)
-
-
-def _event(number: int, item: object) -> Event:
-    match item:
-        case str():
-            return Event(number, "delta", {"text": item})
-        case [str(name), dict(fields)]:
-            return Event(number, name, fields)
-    raise Broken("not an event")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from proxy.errors import Draining, UpstreamUnavailable
 from proxy.store import Post, Posts, StoreDown
-from proxy.streams.answer import Event, Fields
+from proxy.streams.event import Event, Fields
 from proxy.streams.push import CHANNEL, Address, Sent
 from proxy.streams.seal import Box, Broken, Sealer
 

@@ -182,7 +182,7 @@ async def memory(server: Server, upstream: Upstream, size: Size) -> Memory:
         await asyncio.sleep(size.settle)
         between = memory_bytes(server.pid)
         for number in range(size.connections):
-            stack.callback((await open_socket(server, number)).close)
+            stack.callback((await open_socket(server, number)).abort)
         await asyncio.sleep(size.settle)
         after = memory_bytes(server.pid)
     kib = 1024 * size.connections

@@ -29,7 +29,7 @@ LIMITS = tuple({"per": rule.per, "limit": 100_000, "window": rule.window} for ru
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running process. `path` takes messages, `websocket` sockets; `has_sessions`: it wants a token for both."""
+    """A running process. `path` takes messages; `has_sessions`: it wants a token for all three."""
 
     name: str
     pid: int
@@ -37,6 +37,7 @@ class Server:
     ops_port: int = 0  # 0: it has none
     path: str = "/"
     websocket: str = "/ws"
+    events: str = "/v1/events"
     has_sessions: bool = False
 
 
@@ -98,6 +99,7 @@ def write_config(place: Place, store: str, port: int = 0, ops_port: int = 0) -> 
         "upstreams": {"support": upstream},
         "sites": {"shop": {"origins": [ORIGIN], "upstream": "support"}},
         "limits": LIMITS,
+        "connections": {"total": 20_000},
         "filters": {"max_chars": 1_000_000},
     }
     with tempfile.NamedTemporaryFile(suffix=".yaml", dir=place.directory, delete=False) as file:

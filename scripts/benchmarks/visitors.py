@@ -79,11 +79,12 @@ async def visitors(server: Server, lanes: Iterable[Lane], accept: str) -> AsyncI
             client.close()
 
 
-class IdleSocket(asyncio.Protocol):
-    """An open WebSocket that only answers pings (RFC 6455 section 5.5.3)."""
+class _Idle(asyncio.Protocol):
+    """An open stream, or an open WebSocket that only answers pings (RFC 6455 section 5.5.3)."""
 
-    def __init__(self, handshake: bytes) -> None:
+    def __init__(self, handshake: bytes, status: bytes) -> None:
         self._handshake = handshake
+        self._status = status
         self._answer = b""
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -93,22 +94,21 @@ class IdleSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.opened.done():
-            if data[0] == 0x89:  # a ping, and servers here send it empty
+            if data[0] == 0x89:  # a ping, and servers here send it empty; no line of a stream begins so
                 self._transport.write(b"\x8a\x80\x00\x00\x00\x00")
             return
         self._answer += data
         if b"\r\n\r\n" not in self._answer:
             return
-        if self._answer.startswith(b"HTTP/1.1 101 "):
+        if self._answer.startswith(b"HTTP/1.1 " + self._status):
             self.opened.set_result(None)
         else:
-            self.opened.set_exception(RuntimeError(f"no WebSocket: {self._answer[:1000]!r}"))
-
-    def close(self) -> None:
-        self._transport.abort()
+            self.opened.set_exception(RuntimeError(f"refused: {self._answer[:1000]!r}"))
+        self._answer = b""
 
 
-async def open_socket(server: Server, number: int) -> IdleSocket:
+async def open_socket(server: Server, number: int) -> asyncio.Transport:
+    """An idle WebSocket of this visitor's."""
     headers = await authorization(server, number) | {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -116,10 +116,19 @@ async def open_socket(server: Server, number: int) -> IdleSocket:
         "Sec-WebSocket-Key": base64.b64encode(secrets.token_bytes(16)).decode(),
         "Sec-WebSocket-Protocol": "sidegate.v1",
     }
-    handshake = request(server, "GET", server.websocket, headers)
-    _, socket = await asyncio.get_running_loop().create_connection(
-        lambda: IdleSocket(handshake), "127.0.0.1", server.port, local_addr=(address(number), 0)
+    return await _open(server, number, request(server, "GET", server.websocket, headers), b"101 ")
+
+
+async def open_events(server: Server, number: int) -> asyncio.Transport:
+    """An idle event channel of this visitor's."""
+    headers = await authorization(server, number) | {"Accept": EVENTS}
+    return await _open(server, number, request(server, "GET", server.events, headers), b"200 ")
+
+
+async def _open(server: Server, number: int, handshake: bytes, status: bytes) -> asyncio.Transport:
+    transport, idle = await asyncio.get_running_loop().create_connection(
+        lambda: _Idle(handshake, status), "127.0.0.1", server.port, local_addr=(address(number), 0)
     )
     async with asyncio.timeout(SOCKET_SECONDS):
-        await socket.opened
-    return socket
+        await idle.opened
+    return transport

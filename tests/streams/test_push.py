@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import Draining
-from proxy.streams.answer import Event
+from proxy.streams.event import Event
 from proxy.streams.push import MAX_EACH, Address, MemoryChannels
 
 HERE, THERE = Address("shop", "a" * 64), Address("shop", "b" * 64)

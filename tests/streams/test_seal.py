@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.streams.answer import Event
+from proxy.streams.event import Event
 from proxy.streams.seal import Box, Broken, Sealer
 
 KEY = b"k" * 32

@@ -12,7 +12,7 @@ from proxy.errors import Draining, UpstreamUnavailable
 from proxy.store.redis.link import Link
 from proxy.store.redis.posts import MAX_IN_BOX, RedisPosts
 from proxy.store.url import parse_url
-from proxy.streams.answer import Event
+from proxy.streams.event import Event
 from proxy.streams.push import Address
 from proxy.streams.seal import Sealer
 from proxy.streams.shared import SharedChannels
