@@ -39,6 +39,12 @@ def _api(keys: KeySettings, sites: Mapping[str, SiteSettings], known: Collection
         if key.ends <= time.time():
             yield "warn", (*place, "expires"), "over; nobody can use the key any more"
     for name, site in sites.items():
+        if site.page and "anonymous" not in site.auth:
+            yield (
+                "warn",
+                ("sites", name, "page"),
+                "the chat page opens anonymous sessions; add anonymous to auth",
+            )
         if "api_key" in site.auth and not any(key.site == name for key in keys.api):
             yield "warn", ("sites", name, "auth"), "api_key is in it, and keys.api has none for this site"
 

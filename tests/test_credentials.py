@@ -42,6 +42,9 @@ CASES: dict[str, tuple[dict[str, tuple[str, str]], str, str, str]] = {
     "no site": (said({"shop": PAGE, "blog": PAGE}, api(site="")), "keys.api.0.site", "refuse", "shop or blog"),
     "an unknown site": (said({"shop": SHOP}, api(), api("b", "shpo")), "keys.api.1.site", "refuse", "mean shop"),
     "a site without API keys": (said({"shop": site("anonymous")}, api()), "keys.api.0.site", "warn", "add api_key"),
+    "a page that nobody can use": (
+        said({"shop": SiteSettings(auth=("api_key",), page=True)}, api()), "sites.shop.page", "warn", "add anonymous",
+    ),
     "an API key that is over": (said({"shop": SHOP}, api(expires="2020-01-01")), "keys.api.0.expires", "warn", "over"),
     "no key for a site": (said({"shop": SHOP}), "sites.shop.auth", "warn", "none for this site"),
     "two of one name": (said({"shop": SHOP}, api(), api(hash=hash_of("x"))), "keys.api", "refuse", "called bot"),

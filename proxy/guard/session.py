@@ -34,6 +34,7 @@ from proxy.store import Store
 from proxy.telemetry import Metrics, audit
 
 TICKET_SECONDS = 30
+LASTING = frozenset({"events", "ticket", "ws"})  # routes of what may stay open for as long as a session lasts
 MAX_TOKEN_CHARS = 4096
 # What every token of ours begins with, and nobody else's does (RFC 8725 section 3.11): {"typ":"sidegate+jwt", …}
 TOKEN_HEADER = {"typ": "sidegate+jwt"}
@@ -123,12 +124,16 @@ class Sessions:
     def derive(self, client: Client, site: Site) -> Session:
         """The session of an owner who needs none opened: the same one for the same conversation, and nobody else's.
 
-        It begins with the owner's token, so ending it, or all of its owner's, ends what tokens from before can do.
+        It begins with the owner's token, so ending it, or all of its owner's, ends what tokens from before can do. What
+        stays open ends with the token. An answer that was let in does not, nor what is kept for the next one: providers
+        give tokens of a minute.
         """
         identity = client.identity
         name = f"{site.name}\0{client.conversation}\0{identity.owner}"  # no NUL is in the first two
         session_id = hmac.digest(self._owner_key, name.encode(), "sha256").hex()
-        ends = min(identity.ends, self._clock() + self._settings.lifetime)
+        ends = self._clock() + self._settings.lifetime
+        if client.route in LASTING:
+            ends = min(identity.ends, ends)
         print_ = fingerprint(client, self._print_key, self._settings.fingerprint)
         born = int(identity.born)
         session = Session(session_id, site.name, print_, ends, identity.owner, identity.key, born)

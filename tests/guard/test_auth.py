@@ -67,12 +67,12 @@ class World:
         keys = Keys(API, EMBED)
         (public,) = PROVIDER.key_set()["keys"]
         written = JwtSettings(issuer=ISSUER, audience=AUDIENCE, algorithms=("ES256",), **given)
-        tokens = CustomerTokens(written, StaticKey(from_jwk(public, ["ES256"])), self.clock)
+        self.tokens = CustomerTokens(written, StaticKey(from_jwk(public, ["ES256"])), self.clock)
         self.revocations = Revocations(b"k" * 32, 86_400, clock=self.clock)
         store = MemoryStore(self.clock)
         presence = Presence(MemorySessions(self.clock), self.revocations, b"k" * 32, 100, 20, self.clock)
         self.sessions = Sessions(SessionSettings(), b"k" * 32, store, self.revocations, presence, Metrics(), self.clock)
-        self.auth = Auth(keys, tokens, self.sessions, self.clock)
+        self.auth = Auth(keys, self.tokens, self.sessions, self.clock)
         self.standing = Standing(keys, self.clock)
 
     async def check(self, bearer: str | None = None, *sites: Site, **facts: Any) -> Client:  # Any: fields of Client
@@ -100,7 +100,11 @@ async def test_a_customers_token_speaks_for_its_subject_as_long_as_it_is_good() 
     passed = await World().check(token())
     assert passed.session is not None
     assert passed.session.owner == "jwt:https://idp.example#ann"
-    assert (passed.session.key, passed.session.ends) == ("jwt", NOW + 610)
+    assert (passed.session.key, passed.session.ends) == ("jwt", NOW + 86_400)  # so long its answers may be
+    for route in ("ws", "events", "ticket"):
+        lasting = (await World().check(token(), route=route)).session
+        assert lasting is not None
+        assert (lasting.id, lasting.ends) == (passed.session.id, NOW + 610)
 
 
 async def test_a_conversation_is_the_same_for_its_owner_and_nobody_elses() -> None:
@@ -254,6 +258,20 @@ async def test_credentials_are_told_by_their_form() -> None:
     assert kind(KEY, route="refresh") is None
     assert presented(client()) is None
     assert presented(client(embed_key=PUBLIC)) is None
+
+
+async def test_rfc_8725_3_12_no_kind_of_token_passes_for_another() -> None:
+    world = World()
+    ours = await world.sessions.open(client(), SHOP)
+    for token_of_ours in (ours.access_token, ours.refresh_token, ours.cookie):
+        with pytest.raises(AuthFailed):
+            await world.tokens.verify(token_of_ours)
+    posing = token(header={"typ": "sidegate+jwt"})
+    for theirs in (token(), posing):
+        kinds: list[Any] = ["bearer", "cookie", "ticket"]  # Any: words of a Literal
+        for kind in kinds:
+            with pytest.raises(SessionInvalid):
+                world.sessions.verify(client(credential=Credential(kind, theirs)))
 
 
 @pytest.mark.parametrize("key", ["", "jwt", "embed_key:page", "api_key:bot"])

@@ -194,6 +194,30 @@ def test_rfc_8725_3_5_a_short_secret_is_refused(secret: str) -> None:
         settings(key=secret, algorithms=["HS256"])
 
 
+async def test_rfc_8725_3_6_what_is_encrypted_or_compressed_is_no_token() -> None:
+    head, payload, signature = signed().split(".")
+    for token in (
+        f"{head}.{payload}.{signature}.AAAA.AAAA",
+        f"{encoded({'alg': 'dir', 'enc': 'A256GCM', 'zip': 'DEF'})}....",
+    ):
+        with pytest.raises(AuthFailed, match="three parts"):
+            await tokens().verify(token)
+
+
+@pytest.mark.parametrize("payload", [b'{"sub": "\xff"}', '{"sub": "a"}'.encode("utf-16"), b'\xef\xbb\xbf{"sub": "a"}'])
+async def test_rfc_8725_3_7_claims_are_utf_8(payload: bytes) -> None:
+    with pytest.raises(AuthFailed, match="not JSON"):
+        await tokens().verify(jwt.PyJWS().encode(payload, RSA, algorithm="RS256"))
+
+
+async def test_rfc_8725_3_8_and_3_9_issuer_subject_and_audience_are_compared_as_they_are() -> None:
+    for claims in ({"iss": "HTTPS://IDP.example"}, {"aud": "CHAT"}, {"aud": " chat"}, {"iss": "https://idp.example\0"}):
+        with pytest.raises(AuthFailed):
+            await tokens().verify(signed(good(**claims)))
+    ann, other = [(await tokens().verify(signed(good(sub=name)))).owner for name in ("ann", "Ann")]
+    assert ann != other
+
+
 async def test_rfc_8725_3_10_addresses_and_keys_in_a_header_are_never_looked_at() -> None:
     async with identity_provider() as evil:
         own = evil.key_set()["keys"][0]

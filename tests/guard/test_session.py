@@ -254,7 +254,8 @@ async def test_without_a_browser_only_a_session_with_an_owner_is_good() -> None:
 async def test_a_session_that_was_derived_needs_no_token() -> None:
     world = World()
     identity = Identity("jwt", "jwt:#ann", ends=world.clock() + 60)
-    session = world.sessions.derive(client(identity=identity), SHOP)
+    assert world.sessions.derive(client(identity=identity), SHOP).ends == world.clock() + 86_400
+    session = world.sessions.derive(client(identity=identity, route="ticket"), SHOP)
     assert session.ends == world.clock() + 60
     checked = await world.stage.check(client(session=session, sites=(SHOP,)))
     assert (checked.session, checked.site) == (session, SHOP)
