@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from scripts.benchmarks import traffic
+from scripts.benchmarks import rules, traffic
 from scripts.benchmarks.report import row
 from scripts.benchmarks.servers import Server
 from scripts.benchmarks.visitors import EVENTS, visitors
@@ -47,6 +47,18 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]
     assert run.returncode == 0, run.stderr
     document: dict[str, Any] = orjson.loads(file.read_bytes())
     return run.stdout, document
+
+
+def test_what_the_content_rules_cost_is_told(smoke: tuple[str, dict[str, Any]]) -> None:
+    text, document = smoke
+    assert "Content rules: " in text
+    assert any(note.startswith("Content rules: ") for note in document["notes"])
+
+
+def test_a_search_for_slow_texts_finds_some() -> None:
+    found = rules.search(0.1)
+    assert len(found) == 30
+    assert found == sorted(found, reverse=True)
 
 
 def test_a_run_measures_everything_against_the_plain_relay(smoke: tuple[str, dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from statistics import median
 
 import orjson
 
-from scripts.benchmarks import measure, servers
+from scripts.benchmarks import measure, rules, servers
 from scripts.benchmarks.measure import BY_FORTY, ONE_BY_ONE, SHORT, SMALL, Added, Cost, Memory, Size
 from scripts.benchmarks.report import Row, Share, row
 from scripts.benchmarks.servers import Place, Server
@@ -34,6 +34,7 @@ class Run:
         """Everything, and what a reader has to know about it."""
         costs, was_local = await self._costs()
         latencies, memories, notes = await self._connections()
+        notes.append(rules.cost(self.size.rounds).note())
         rows = [*_cost_rows(costs), *_latency_rows(latencies), *_memory_rows(memories)]
         small = rows[0].plain
         shares = [
