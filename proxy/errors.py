@@ -97,6 +97,13 @@ class KeysUnavailable(Denied):
     message = "Signing in is not possible right now. Please try again shortly."
 
 
+class ChallengeRequired(Denied):
+    """RFC 6585 section 3. On a WebSocket a `challenge` frame."""
+
+    code, status = "challenge_required", 428
+    message = "Please confirm that you are human."
+
+
 class RateLimited(Denied):
     code, status = "rate_limited", 429
     message = "Too many messages. Please wait a moment."

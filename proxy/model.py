@@ -61,6 +61,18 @@ class Session:
     owner: str = ""  # whom it belongs to, where its credential says so: `key:NAME`, `jwt:ISSUER#SUB`
     key: str = ""  # what it was opened with: `api_key:NAME`, `embed_key:NAME`, `jwt`; nothing for anonymous ones
     born: int = 0  # Unix time of its opening; refreshing doesn't change it
+    has_many: bool = False  # its address had opened many when it opened this one
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a browser and a trusted front say besides; empty where they don't."""
+
+    hints: str = ""  # Sec-CH-UA, -Platform, -Mobile
+    device: str = field(default="", repr=False)  # X-Sidegate-Device: a value that the page keeps
+    tls: str = ""
+    country: str = ""
+    asn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,7 @@ class Client:
     fetch_site: str | None = None
     user_agent: str = ""
     language: str = ""
+    facts: Facts = Facts()
     media: str = ""  # of its body: type/subtype in small letters
     csrf: str = ""  # X-CSRF-Token
     has_url_token: bool = False  # a token stands in the URL, where others read it

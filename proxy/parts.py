@@ -30,6 +30,7 @@ from proxy.guard.keys import Keys
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host
 from proxy.guard.push import Pushers
+from proxy.guard.risk import NoChallenge, Risk
 from proxy.guard.session import Sessions, SessionStage
 from proxy.model import Request, Site
 from proxy.resources import Resources, opened
@@ -76,6 +77,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     keys = Keys(settings.keys.api, {name: site.embed_keys for name, site in settings.sites.items()})
     tokens = None if resources.customer_keys is None else CustomerTokens(settings.keys.jwt, resources.customer_keys)
     failures = Failures(settings.keys.failures, store, metrics)
+    risk = Risk(settings.session.risk, sessions.print_of, sessions.end, NoChallenge(), metrics)
     flow = Flow(
         connect_stages=guard.connect_stages(
             sites,
@@ -87,6 +89,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             csrf=Csrf(sessions.csrf),
             standing=Standing(keys),
             failures=failures,
+            risk=risk,
             store=store,
         ),
         message_stages=guard.message_stages(
@@ -94,6 +97,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             {name: settings.site_limits(name) for name in sites},
             store,
             Masking({name: settings.site_content(name).pii for name in sites}, resources.keeper, resources.owned),
+            risk,
             budgets={name: settings.site_budgets(name) for name in sites},
             max_chars={name: settings.site_filters(name).max_chars for name in sites},
             desk=resources.desk,

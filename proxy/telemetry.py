@@ -90,6 +90,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.risk_steps = Counter(
+            "sidegate_risk_steps",
+            "Sessions that came to a step of risk",
+            ["site", "step", "mode"],
+            registry=registry,
+        )
         self.pushes = Counter(
             "sidegate_pushes",
             "What was sent to sessions later: delivered, kept, or a code",

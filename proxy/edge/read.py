@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from proxy.config import Section
 from proxy.edge.http1 import read_body
 from proxy.errors import BadRequest, UnsupportedMedia
-from proxy.model import Client, Credential, Message
+from proxy.model import Client, Credential, Facts, Message
 from proxy.wire.headers import relayable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -26,7 +26,21 @@ URL_TOKENS = frozenset(
         *("jwt", "key", "refresh_token", "token", "x-api-key", "x-embed-key"),
     }
 )
+# Sent with every request to a secure origin by browsers that have them: https://wicg.github.io/ua-client-hints/
+HINTS = ("Sec-CH-UA", "Sec-CH-UA-Platform", "Sec-CH-UA-Mobile")
+MAX_FACT_CHARS = 512
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
+class FrontSettings(Section):
+    """Headers in which a trusted front says what it knows of a client; believed from `trusted_proxies` alone."""
+
+    tls: Header | None = None
+    country: Header | None = None
+    asn: Header | None = None
 
 
 class ListenSettings(Section):
@@ -35,6 +49,7 @@ class ListenSettings(Section):
     host: str = "0.0.0.0"  # noqa: S104 - a container's port is published on purpose
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     trusted_proxies: tuple[str, ...] = ()
+    front_headers: FrontSettings = FrontSettings()
     allowed_hosts: tuple[str, ...] = ()
     header_timeout: Annotated[float, Field(gt=0, le=120)] = 10
     body_timeout: Annotated[float, Field(gt=0, le=300)] = 15
@@ -79,6 +94,7 @@ class Reader:
             fetch_site=headers.get("Sec-Fetch-Site"),
             user_agent=passing.get("user-agent", ""),
             language=passing.get("accept-language", ""),
+            facts=self._facts(headers, trusted=trusted),
             media=http.content_type if "Content-Type" in headers else "",
             csrf=headers.get("X-CSRF-Token", ""),
             has_url_token=any(name.lower() in URL_TOKENS for name in http.query),
@@ -114,6 +130,16 @@ class Reader:
             # A page on a sibling domain can add one of the same name, and nothing says which is ours.
             return Credential("cookie", cookies[0] if len(cookies) == 1 else "")
         return Credential("bearer", "") if scheme else None
+
+    def _facts(self, headers: Mapping[str, str], *, trusted: bool) -> Facts:
+        front = self._settings.front_headers
+        tls, country, asn = (
+            headers.get(name, "")[:MAX_FACT_CHARS] if trusted and name else ""
+            for name in (front.tls, front.country, front.asn)
+        )
+        hints = [headers.get(name, "")[:MAX_FACT_CHARS] for name in HINTS]
+        device = headers.get("X-Sidegate-Device", "")[:MAX_FACT_CHARS]
+        return Facts("\0".join(hints) if any(hints) else "", device, tls, country.lower(), asn)
 
     def _cookies(self, headers: Iterable[str]) -> list[str]:
         """Every value of our cookie, as sent (RFC 6265 section 5.4)."""

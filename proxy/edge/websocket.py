@@ -21,7 +21,16 @@ from proxy.edge.events import as_frame, as_push, number_after
 from proxy.edge.live import Live
 from proxy.edge.read import Reader, json_object, message
 from proxy.edge.runner import forget_heads
-from proxy.errors import BadRequest, ClientGone, Conflict, Draining, ProxyError, SessionInvalid, UpgradeRequired
+from proxy.errors import (
+    BadRequest,
+    ChallengeRequired,
+    ClientGone,
+    Conflict,
+    Draining,
+    ProxyError,
+    SessionInvalid,
+    UpgradeRequired,
+)
 from proxy.flow import Flow
 from proxy.guard.connections import Connections
 from proxy.guard.revocation import Revocations
@@ -235,7 +244,7 @@ class _Conversation:
             async with aclosing(answer.follow(turn.after)) as batches:
                 async for events in batches:
                     for event in events:
-                        await self._write(as_frame(answer.id, event, turn.more))
+                        await self._write(as_frame(answer.id, _as_challenge(event, answer.failure), turn.more))
         if answer.failure is not None and answer.failure.close is not None:
             await self._socket.close(code=answer.failure.close, message=answer.failure.code.encode())
 
@@ -258,7 +267,8 @@ class _Conversation:
 
     async def _refuse(self, error: ProxyError, request_id: str, more: Fields) -> None:
         with suppress(ClientGone):
-            frame = {"type": "error", **error_fields(error, request_id), **more}
+            kind = "challenge" if isinstance(error, ChallengeRequired) else "error"
+            frame = {"type": kind, **error_fields(error, request_id), **more}
             await self._write(orjson.dumps(frame).decode())
         if error.close is not None:
             await self._socket.close(code=error.close, message=error.code.encode())
@@ -268,6 +278,12 @@ class _Conversation:
             await self._socket.send_str(frame)
         except (ConnectionError, RuntimeError) as error:  # RuntimeError: it is closing already
             raise ClientGone from error
+
+
+def _as_challenge(event: Event, failure: ProxyError | None) -> Event:
+    """A message that wants proof first has not failed for good."""
+    is_challenge = event.name == "error" and isinstance(failure, ChallengeRequired)
+    return replace(event, name="challenge") if is_challenge else event
 
 
 def _reply_to(fields: Fields) -> Fields:

@@ -16,6 +16,7 @@ from proxy.guard.failures import Failures, Watched
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host, Origin
+from proxy.guard.risk import Risk, RiskOfClient, RiskOfMessage
 from proxy.guard.session import SessionStage
 from proxy.guard.shape import Shape
 from proxy.model import Client, Mode, Request, Site, Stage
@@ -34,6 +35,7 @@ def connect_stages(
     csrf: Csrf,
     standing: Standing,
     failures: Failures,
+    risk: Risk,
     store: Store,
 ) -> list[Stage[Client]]:
     """Once per HTTP request, once per WebSocket handshake."""
@@ -44,6 +46,7 @@ def connect_stages(
         Openings(openings, store),
         *(Watched(stage, failures) for stage in (auth, session, standing)),
         csrf,
+        RiskOfClient(risk),
     ]
 
 
@@ -52,6 +55,7 @@ def message_stages(
     limits: Mapping[str, Sequence[LimitSettings]],
     store: Store,
     masking: Masking,
+    risk: Risk,
     *,
     budgets: Mapping[str, Sequence[BudgetSettings]],
     max_chars: Mapping[str, int],
@@ -65,6 +69,7 @@ def message_stages(
     contents = [Content(content, mode, detector) for mode in modes if any(one.mode == mode for one in content.values())]
     spent = [mode for mode in modes if any(one.mode == mode for some in budgets.values() for one in some)]
     return [
+        RiskOfMessage(risk),
         *shapes,
         *(Limits(limits, store, mode) for mode in ruled),
         *contents,

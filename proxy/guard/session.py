@@ -15,6 +15,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import inf
@@ -24,11 +25,13 @@ import jwt
 from pydantic import Field
 
 from proxy.config import Secret, Section
-from proxy.errors import AuthRequired, BadRequest, OriginDenied, SessionInvalid, TokenForged
-from proxy.guard.fingerprint import Level, fingerprint
+from proxy.errors import AuthRequired, BadRequest, OriginDenied, SessionInvalid, TokenForged, UpstreamUnavailable
+from proxy.guard.fingerprint import Level, fingerprint, is_other_browser
 from proxy.guard.origin import BROWSER_FACTS_MISSING
 from proxy.guard.presence import Presence
 from proxy.guard.revocation import Revocations
+from proxy.guard.risk import Rates, RiskSettings
+from proxy.guard.subjects import ip_key
 from proxy.model import Client, Mode, Session, Site
 from proxy.store import Store
 from proxy.telemetry import Metrics, audit
@@ -62,6 +65,7 @@ class SessionSettings(Section):
     fingerprint: Level = "standard"
     max_per_site: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     max_per_owner: Annotated[int, Field(ge=1, le=1_000)] = 20
+    risk: RiskSettings = RiskSettings()
     revocation_patience: Annotated[int, Field(ge=1, le=86_400)] = 300
 
     @property
@@ -106,6 +110,7 @@ class Sessions:
         self._presence = presence
         self._metrics = metrics
         self._clock = clock
+        self._openings = Rates(settings.risk.openings, 60.0, clock)
         # Signatures that were found good. Time, fingerprint and single use are judged each time.
         self._verified: OrderedDict[tuple[Kind, str], Claims] = OrderedDict()
 
@@ -116,8 +121,11 @@ class Sessions:
         """
         now = int(self._clock())
         identity = client.identity
-        session = Session(secrets.token_urlsafe(24), site.name, "", 0, identity.owner, identity.key, now)
-        issued = self._issue(client, session, now)
+        has_many = self._openings.count(ip_key(client.ip))
+        session = Session(
+            secrets.token_urlsafe(24), site.name, self.print_of(client), 0, identity.owner, identity.key, now, has_many
+        )
+        issued = self._issue(session, now)
         await self._presence.enter(issued.session, client)
         return issued
 
@@ -134,17 +142,16 @@ class Sessions:
         ends = self._clock() + self._settings.lifetime
         if client.route in LASTING:
             ends = min(identity.ends, ends)
-        print_ = fingerprint(client, self._print_key, self._settings.fingerprint)
         born = int(identity.born)
-        session = Session(session_id, site.name, print_, ends, identity.owner, identity.key, born)
+        session = Session(session_id, site.name, self.print_of(client), ends, identity.owner, identity.key, born)
         self._revocations.check(session)
         return session
 
     async def refresh(self, client: Client, token: str) -> Issued:
         """The next pair of tokens. A refresh token that comes a second time ends its session, and all that it has."""
         claims = self._verify(token, "refresh")
-        self._same_browser(client, claims)
         session = _session(claims)
+        await self._same_browser(client, session)
         _may_use(client, session)
         if session.site not in {site.name for site in client.sites}:
             raise SessionInvalid("the session belongs to a site that this page may not talk to")
@@ -153,7 +160,7 @@ class Sessions:
         if not await self._store.add(f"refresh:{claims['jti']}", left):
             await self.end(session, "replay")
             raise SessionInvalid("this refresh token was used before")
-        return self._issue(client, session, int(self._clock()))
+        return self._issue(session, int(self._clock()))
 
     async def end(self, session: Session, reason: str) -> None:
         """End it and all its tokens, everywhere. Raises UpstreamUnavailable where the others could not be told."""
@@ -169,18 +176,21 @@ class Sessions:
         now = int(self._clock())
         return self._sign("ticket", session, now, now + TICKET_SECONDS)
 
+    def print_of(self, client: Client) -> str:
+        return fingerprint(client, self._print_key, self._settings.fingerprint)
+
     def csrf(self, session: Session) -> str:
         """What a form post proves with that our page sent it; of this session and no other."""
         return hmac.digest(self._csrf_key, f"{session.site}\0{session.id}".encode(), "sha256").hex()
 
-    def verify(self, client: Client) -> Session:
+    async def verify(self, client: Client) -> Session:
         """The session behind the client's credential. Raises AuthRequired without one, SessionInvalid for a bad one."""
         if client.credential is None:
             raise AuthRequired("no credential")
         kinds: dict[str, Kind] = {"bearer": "access", "cookie": "cookie", "ticket": "ticket"}
         claims = self._verify(client.credential.value, kinds[client.credential.kind])
-        self._same_browser(client, claims)
         session = _session(claims)
+        await self._same_browser(client, session)
         _may_use(client, session)
         self._revocations.check(session)
         return session
@@ -193,12 +203,11 @@ class Sessions:
         if not await self._store.add(f"ticket:{claims['jti']}", TICKET_SECONDS + 1):
             raise SessionInvalid("this ticket was used before")
 
-    def _issue(self, client: Client, session: Session, now: int) -> Issued:
+    def _issue(self, session: Session, now: int) -> Issued:
         settings = self._settings
         family_ends = session.born + settings.refresh_lifetime
         ends = min(now + settings.lifetime, session.born + settings.longest)
-        print_ = fingerprint(client, self._print_key, settings.fingerprint)
-        session = replace(session, fingerprint=print_, ends=ends)
+        session = replace(session, ends=ends)
         access_ends = min(now + settings.access_lifetime, ends)
         return Issued(
             session=session,
@@ -223,6 +232,7 @@ class Sessions:
             "own": session.owner,
             "key": session.key,
             "born": session.born,
+            "many": session.has_many,
         }
         return jwt.encode(claims, self._key, algorithm="HS256", headers=TOKEN_HEADER)
 
@@ -252,17 +262,26 @@ class Sessions:
                 options={
                     "verify_exp": False,
                     "verify_iat": False,
-                    "require": ["exp", "iat", "sid", "site", "fp", "jti", "own", "key", "born"],
+                    "require": ["exp", "iat", "sid", "site", "fp", "jti", "own", "key", "born", "many"],
                 },
             )
         except jwt.PyJWTError as error:
             raise TokenForged(f"{kind} token: {type(error).__name__}") from error
         return {sys.intern(name): value for name, value in claims.items()}  # thousands are kept
 
-    def _same_browser(self, client: Client, claims: Claims) -> None:
-        seen = fingerprint(client, self._print_key, self._settings.fingerprint)
-        if not hmac.compare_digest(seen.encode(), str(claims["fp"]).encode()):
-            raise TokenForged("the fingerprint differs from the one the session was opened with")
+    async def _same_browser(self, client: Client, session: Session) -> None:
+        """Raises TokenForged for another browser; where risks are enforced, the session ends as well."""
+        if not is_other_browser(session.fingerprint, self.print_of(client), self._settings.fingerprint):
+            return
+        self._revocations.check(replace(session, ends=inf))  # of one that has ended there is nothing to tell
+        if self._settings.risk.mode == "enforce":
+            with suppress(UpstreamUnavailable):  # refused it is all the same
+                await self.end(session, "browser")
+        else:
+            audit(
+                "SECURITY_ALERT", reason="browser", step="refuse", site=session.site, session=session.id, ip=client.ip
+            )
+        raise TokenForged("the fingerprint differs from the one the session was opened with")
 
 
 def _may_use(client: Client, session: Session) -> None:
@@ -273,7 +292,7 @@ def _may_use(client: Client, session: Session) -> None:
 def _session(claims: Claims) -> Session:
     said = {name: str(claims[name]) for name in ("sid", "site", "fp", "own", "key")}
     ends, born = float(claims["end"]), int(claims["born"])
-    return Session(said["sid"], said["site"], said["fp"], ends, said["own"], said["key"], born)
+    return Session(said["sid"], said["site"], said["fp"], ends, said["own"], said["key"], born, bool(claims["many"]))
 
 
 class SessionStage:
@@ -291,7 +310,7 @@ class SessionStage:
             if client.route == "session" and client.site is None:
                 raise BadRequest("the site is not clear", public="Name the site in the X-Sidegate-Site header.")
             return client
-        session = client.session or self._sessions.verify(client)
+        session = client.session or await self._sessions.verify(client)
         site = next((site for site in client.sites if site.name == session.site), None)
         if site is None:
             raise SessionInvalid("the session belongs to a site that this page may not talk to")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.edge.chat import wanted
-from proxy.edge.read import REQUEST_ID, ListenSettings, Reader, json_object, message
+from proxy.edge.read import REQUEST_ID, FrontSettings, ListenSettings, Reader, json_object, message
 from proxy.errors import BadRequest
-from proxy.model import Client, Credential, Message
+from proxy.model import Client, Credential, Facts, Message
 
 TRUSTED = ("127.0.0.0/8", "10.0.0.0/8", "::1/128")
 
 
-def read(headers: list[tuple[str, str]], *, peer: str = "127.0.0.1", path: str = "/v1/messages") -> Client:
-    reader = Reader(ListenSettings(trusted_proxies=TRUSTED), "chat_session_id")
+def read(
+    headers: list[tuple[str, str]], *, peer: str = "127.0.0.1", path: str = "/v1/messages", **settings: Any
+) -> Client:
+    reader = Reader(ListenSettings(**{"trusted_proxies": TRUSTED} | settings), "chat_session_id")
     http = make_mocked_request("POST", path, headers=headers)
     http[REQUEST_ID] = "r1"
     return reader.client(http.clone(remote=peer) if peer else http, "messages")
@@ -75,6 +79,17 @@ def test_the_scheme_is_believed_from_a_trusted_proxy_only() -> None:
 )
 def test_the_credential(headers: list[tuple[str, str]], path: str, credential: Credential | None) -> None:
     assert read(headers, path=path).credential == credential
+
+
+def test_what_a_front_says_is_believed_from_a_trusted_one_alone() -> None:
+    front = FrontSettings(tls="X-JA4", country="CF-IPCountry")
+    said = [("X-JA4", "t13d"), ("CF-IPCountry", "DE"), ("X-ASN", "1"), ("Sec-CH-UA-Platform", "Linux")]
+    said += [("X-Sidegate-Device", "d" * 600)]
+    for trusted, facts in ((TRUSTED, ("t13d", "de", "")), ((), ("", "", ""))):
+        found = read(said, trusted_proxies=trusted, front_headers=front).facts
+        assert (found.tls, found.country, found.asn) == facts
+        assert (found.hints, found.device) == ("\0Linux\0", "d" * 512)
+    assert read([]).facts == Facts()
 
 
 @pytest.mark.parametrize(

@@ -157,3 +157,33 @@ async def test_what_is_open_when_a_session_is_over_ends_with_it(monkeypatch: pyt
             for stream in (answer, channel):
                 last = parse_sse((await stream.read()).decode())[-1]
                 assert (last.name, last.fields["code"]) == ("error", "session_invalid")
+
+
+async def test_a_message_that_wants_proof_first_is_a_428_and_on_a_socket_a_challenge() -> None:
+    risk = {"mode": "enforce", "messages": 2, "weights": {"messages": 50}}
+    async with sidegate({"kind": "echo", "delay": 0}, session={"risk": risk}) as visitor:
+        await visitor.session()
+        async with visitor.http.ws_connect(f"{visitor.url}/v1/ws", headers=visitor.headers) as socket:
+            for number, last in enumerate(("done", "challenge", "challenge")):
+                await socket.send_json({"type": "message", "id": f"m{number}", "message": "hello"})
+                frame = await socket.receive_json(timeout=10)
+                while frame["type"] in ("start", "delta"):
+                    frame = await socket.receive_json(timeout=10)
+                assert (frame["type"], frame["reply_to"]) == (last, f"m{number}")
+            assert frame["code"] == "challenge_required"
+            await socket.send_json({"type": "ping"})
+            assert (await socket.receive_json(timeout=10))["type"] == "pong"
+        code, problem = await visitor.problem()
+        assert (code, problem["code"]) == (428, "challenge_required")
+
+
+async def test_risk_that_is_only_observed_changes_nothing_and_is_counted() -> None:
+    risk = {"messages": 2, "weights": {"messages": 100}}
+    async with sidegate({"kind": "echo", "delay": 0}, session={"risk": risk}) as visitor:
+        await visitor.session()
+        for _ in range(3):
+            assert (await visitor.events())[-1].name == "done"
+        async with visitor.http.get(f"{visitor.ops_url}/metrics") as response:
+            metrics = await response.text()
+        assert 'sidegate_risk_steps_total{mode="observe",site="shop",step="end"} 1.0' in metrics
+        assert 'sidegate_denied_total{code="session_invalid",mode="observe",stage="risk"}' in metrics

@@ -271,7 +271,7 @@ async def test_rfc_8725_3_12_no_kind_of_token_passes_for_another() -> None:
         kinds: list[Any] = ["bearer", "cookie", "ticket"]  # Any: words of a Literal
         for kind in kinds:
             with pytest.raises(SessionInvalid):
-                world.sessions.verify(client(credential=Credential(kind, theirs)))
+                await world.sessions.verify(client(credential=Credential(kind, theirs)))
 
 
 @pytest.mark.parametrize("key", ["", "jwt", "embed_key:page", "api_key:bot"])

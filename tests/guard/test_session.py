@@ -123,6 +123,42 @@ async def test_another_browser_cannot_use_the_token() -> None:
         await world.sessions.refresh(client(user_agent="curl/8", sites=(SHOP,)), issued.refresh_token)
 
 
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+@pytest.mark.parametrize("how", ["access", "refresh"])
+async def test_where_risks_are_enforced_another_browser_ends_the_session(mode: str, how: str) -> None:
+    world = World(risk={"mode": mode})
+    issued = await world.open()
+    for _ in range(2):
+        thief = client(user_agent="curl/8", sites=(SHOP,))
+        stolen = replace(thief, credential=Credential("bearer", issued.access_token))
+        attempt = world.stage.check(stolen) if how == "access" else world.sessions.refresh(thief, issued.refresh_token)
+        with pytest.raises(SessionInvalid):
+            await attempt
+    assert world.revocations.is_revoked(issued.session) is (mode == "enforce")
+    if mode == "observe":
+        await world.use(issued.access_token)
+
+
+async def test_many_openings_of_an_address_are_remembered_in_what_they_open() -> None:
+    world = World(risk={"openings": 2})
+    opened = [(await world.open()).session.has_many for _ in range(3)]
+    assert opened == [False, True, True]
+    assert not (await world.open(ip="192.0.2.8")).session.has_many
+    issued = await world.open()
+    assert (await world.use(issued.access_token)).session == issued.session
+    refreshed = await world.sessions.refresh(CLIENT, issued.refresh_token)
+    assert refreshed.session.has_many
+    world.clock.advance(60)
+    assert not (await world.open()).session.has_many
+
+
+async def test_refreshing_from_another_network_forgets_nothing_of_the_opening() -> None:
+    world = World()
+    first = await world.open()
+    second = await world.sessions.refresh(client(ip="198.51.100.1", sites=(SHOP,)), first.refresh_token)
+    assert second.session.fingerprint == first.session.fingerprint
+
+
 async def test_a_session_of_one_site_is_none_of_another() -> None:
     world = World()
     other = Site("blog", SHOP.origins, "support")
