@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -16,10 +17,11 @@ import pytest
 
 from proxy.guard.keys import hash_of, new_key
 from proxy.guard.session import TOKEN_HEADER
+from tests.flows.test_replicas import AT_ONCE, pair
 from tests.idp import ISSUER, Provider, claims, identity_provider
 from tests.idp import new_key as new_private_key
 from tests.sidegate import BROWSER, Visitor, sidegate
-from tests.upstreams import Script, Step, plain
+from tests.upstreams import Script, Step, plain, stream, webhook
 
 BOT, SCREEN, OLD, BLOGGER = (new_key("api") for _ in range(4))
 PAGE, OLD_PAGE = (new_key("embed") for _ in range(2))
@@ -70,9 +72,9 @@ async def call(visitor: Visitor, method: str, path: str, headers: dict[str, str]
         return response.status, await response.json(content_type=None) if response.status != 204 else None
 
 
-async def ask(visitor: Visitor, headers: dict[str, str]) -> tuple[int, Any]:
+async def ask(visitor: Visitor, headers: dict[str, str], text: str = "hello") -> tuple[int, Any]:
     accept = {"Accept": "application/json", **headers}
-    return await call(visitor, "POST", "/v1/messages", accept, json={"message": "hello"})
+    return await call(visitor, "POST", "/v1/messages", accept, json={"message": text})
 
 
 async def opened(visitor: Visitor, headers: dict[str, str]) -> tuple[int, Any]:
@@ -301,3 +303,51 @@ async def test_who_brings_too_many_bad_ones_is_told_to_wait_and_good_tokens_pass
             assert (status, problem["code"]) == (429, "rate_limited")
             assert 0 < problem["retry_after"] <= 60
         assert (await ask(visitor, bearer(good, **SERVER)))[0] == 200
+
+
+async def test_replicas_share_what_was_refused_and_whose_a_conversation_is(tmp_path: Path) -> None:
+    sites = {"shop": {"origins": ["https://shop.example"], "auth": ["api_key", "jwt"]}}
+    async with identity_provider() as provider:
+        jwt_settings = {"jwks_url": provider.url, "issuer": ISSUER, "audience": "chat", "algorithms": ["ES256"]}
+        keys = {"api": API[:2], "jwt": jwt_settings, "failures": {"limit": 4}}
+        async with pair(tmp_path, sites=sites, keys=keys) as two:
+            status, answer = await ask(two.a, bearer(BOT, **SERVER), AT_ONCE)
+            assert status == 200
+            path, accept = f"/v1/answers/{answer['answer_id']}", {"Accept": "application/json", **SERVER}
+            assert (await call(two.b, "GET", path, accept | bearer(SCREEN)))[0] == 200
+            assert (await call(two.b, "GET", path, accept | bearer(token(provider))))[0] == 404
+            for visitor in (two.a, two.b) * 2:
+                assert (await ask(visitor, bearer(new_key("api"), **SERVER)))[1]["code"] == "auth_failed"
+            for visitor in (two.a, two.b):
+                assert (await ask(visitor, bearer(new_key("api"), **SERVER)))[1]["code"] == "rate_limited"
+                assert (await ask(visitor, bearer(token(provider), **SERVER), AT_ONCE))[0] == 200
+
+
+async def test_a_key_that_is_taken_away_takes_its_sessions_with_it() -> None:
+    successor = {"name": "bot-2", "hash": hash_of(SCREEN), "site": "shop", "owner": "bot"}
+    shop = {"shop": {"origins": ["https://shop.example"], "auth": ["api_key"]}}
+    async with sidegate(ECHO, sites=shop, keys={"api": [API[0]]}) as visitor:
+        session = (await opened(visitor, bearer(BOT, **SERVER)))[1]
+        assert (await ask(visitor, bearer(session["access_token"], **SERVER)))[0] == 200
+    async with sidegate(ECHO, sites=shop, keys={"api": [successor]}) as visitor:
+        status, problem = await ask(visitor, bearer(session["access_token"], **SERVER))
+        assert (status, problem["code"]) == (401, "session_invalid")
+        assert (await ask(visitor, bearer(BOT, **SERVER)))[1]["code"] == "auth_failed"
+        assert (await ask(visitor, bearer(SCREEN, **SERVER)))[0] == 200
+
+
+async def test_the_workflow_knows_conversations_apart_by_owner_and_name() -> None:
+    async with identity_provider() as provider, webhook(lambda _: stream("hi")) as hook:
+        jwt_settings = {"jwks_url": provider.url, "issuer": ISSUER, "audience": "chat", "algorithms": ["ES256"]}
+        sites = {"shop": {"origins": ["https://shop.example"], "auth": ["api_key", "jwt"]}}
+        upstream = {"kind": "n8n", "url": hook.url}
+        async with sidegate(upstream, sites=sites, keys={"api": API[:1], "jwt": jwt_settings}) as visitor:
+            names = {"X-Sidegate-Conversation": "c1"}
+            for headers in (
+                bearer(BOT), bearer(BOT, **names), bearer(token(provider), **names), bearer(token(provider, sub="b")),
+                bearer(BOT), bearer(token(provider, jti="2"), **names),
+            ):  # fmt: skip
+                assert (await ask(visitor, SERVER | headers))[0] == 200
+        seen = [asked.json["sessionId"] for asked in hook.asked]
+        assert len(set(seen[:4])) == 4
+        assert seen[4:] == [seen[0], seen[2]]
