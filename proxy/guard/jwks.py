@@ -2,7 +2,7 @@
 
 What it stops: a provider that is slow, large, redirecting or away (what was read stays good for MAX_STALE seconds), and
 clients that make us ask it again and again by naming keys that don't exist. What it doesn't: a key that was stolen is
-good here until the provider drops it and the set is read again, REFRESH seconds later.
+good here until the provider drops it and the set is read again, twice REFRESH seconds later at most.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class RemoteKeys:
         await self._http.close()
 
     async def find(self, kid: str | None, algorithm: str) -> Key:
-        """See KeySource. Waits for the provider only where the set says nothing of such a key: TIMEOUT at most."""
+        """See KeySource. Waits for the provider where the set is old or has no such key: TIMEOUT at most."""
         now = self._clock()
         if self._read_at is None or now - self._read_at > MAX_STALE:
             if now - self._tried_at >= RETRY:
@@ -88,6 +88,8 @@ class RemoteKeys:
                 raise KeysUnavailable("the key set can't be read", retry_after=RETRY)
         elif now - self._read_at >= REFRESH and now - self._tried_at >= PAUSE:
             self._begin()
+            if now - self._read_at >= 2 * REFRESH:  # nobody asked for long: what was dropped is not good once more
+                await asyncio.wait([self._reading])
         if kid is not None and all(key.id != kid for key in self._keys):
             if now - self._tried_at >= PAUSE:
                 self._begin()

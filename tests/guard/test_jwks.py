@@ -89,6 +89,16 @@ async def test_a_key_that_the_provider_drops_is_no_longer_good() -> None:
         assert ours.provider.asked == 2
 
 
+async def test_after_a_silence_the_set_is_read_before_it_is_used() -> None:
+    async with world() as ours:
+        await ours.find()
+        ours.provider.keys = {"k2": new_key()}
+        ours.clock.advance(2 * REFRESH)
+        with pytest.raises(AuthFailed):
+            await ours.find("k1")
+        assert ours.provider.asked == 2
+
+
 async def test_known_keys_stay_good_while_the_provider_is_away_and_not_for_ever() -> None:
     async with world() as ours:
         await ours.find()
