@@ -35,16 +35,18 @@ _WORDS = {
         r"zadzwo\w*|\bkom[oó]rk\w*|numaram|\barayın|\baramak\b",
         r"телефон\w*|\bтел\b|позвон\w*|звон\w*|мобильн\w*|هاتف|جوال|اتصل|फ़ोन|फोन|मोबाइल|电话|電話|手机|手機|携帯|致电",
     ),
+    "thing": (
+        r"\btracking\b|\bshipments?\b|\bparcels?\b|\barticle\b|\bsku\b|\bisbn\b|\bissn\b|\bean\b|\bupc\b|\bbarcode\b",
+        r"\bversion\b|\bbuild\b|\bcommit\b|\btime ?stamps?\b|\bepoch\b|\bserial\b|\bpart\b|\bmodel\b|\bartikel\w*",
+        r"\bsendung\w*|\bcolis\b|\bart[ií]culo\b",
+    ),
     "other": (
-        r"\border\w*|\btickets?\b|\binvoices?\b|\btracking\b|\bshipments?\b|\bparcels?\b|\bpackage\b|\barticle\b|\bsku\b",
-        r"\bisbn\b|\bissn\b|\bean\b|\bupc\b|\bbarcode\b|\bversion\b|\bbuild\b|\bcommit\b|\btime ?stamps?\b|\bepoch\b",
-        r"\bcase\b|\bref(?:erence)?\b|\bserial\b|\bpart\b|\bmodel\b|\bzip\b|\bpost(?:al|code)\w*|\brouting\b|\bblz\b",
-        r"\bsort.?code\b|\bbic\b|\bswift\b|\biban\b|\bcards?\b|\btransaction\w*|\bport\b|\bpid\b|\bbug\b|\bissue\b",
-        r"\bcustomer\b|\buser\b|\bids?\b|\bbooking\b|\breservation\b|\bflight\b|\blottery\b|\bcode\b|\bpin\b|\bprice\b|\bamount\b|\bproduct\b",
-        r"\bitem\b|licen[cs]e|passport|\btax\b|\bitin\b",
-        r"\bbestell\w*|\bauftrag\w*|\brechnung\w*|\bsendung\w*|\bkunden\w*|\bartikel\w*|\bcommandes?\b|\bfactures?\b",
-        r"\bcolis\b|\bpedidos?\b|\bfacturas?\b|\bordine\b|\bfattura\b|\bencomenda\b|\bzam[oó]wieni\w*|\bsipari[sş]\w*",
-        r"заказ\w*|订单|訂單|注文|طلب",
+        r"\border\w*|\btickets?\b|\binvoices?\b|\bpackage\b|\bcase\b|\bref(?:erence)?\b|\bzip\b|\bpost(?:al|code)\w*",
+        r"\brouting\b|\bblz\b|\bsort.?code\b|\bbic\b|\bswift\b|\biban\b|\bcards?\b|\btransaction\w*|\bport\b|\bpid\b",
+        r"\bbug\b|\bissue\b|\bcustomer\b|\buser\b|\bids?\b|\bbooking\b|\breservation\b|\bflight\b|\blottery\b",
+        r"\bcode\b|\bpin\b|\bprice\b|\bamount\b|\bproduct\b|\bitem\b|licen[cs]e|passport|\btax\b|\bitin\b",
+        r"\bbestell\w*|\bauftrag\w*|\brechnung\w*|\bkunden\w*|\bcommandes?\b|\bfactures?\b|\bpedidos?\b|\bfacturas?\b",
+        r"\bordine\b|\bfattura\b|\bencomenda\b|\bzam[oó]wieni\w*|\bsipari[sş]\w*|заказ\w*|订单|訂單|注文|طلب",
     ),
 }
 _WORD = re2.compile("(?i)" + "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in _WORDS.items()))
@@ -55,7 +57,7 @@ _JUST_NUMBER = re.compile(
 
 
 def hint(before: str) -> str:
-    """What the nearest word says: a key of _WORDS, where `other` is surely none of these; "" when none does."""
+    """What the nearest word says: a key of _WORDS (`thing` is nobody's, `other` none of these), or "" for nothing."""
     nearest = ""
     for match in _WORD.finditer(before):
         nearest = match.lastgroup or ""

@@ -21,7 +21,7 @@ def phone_end(run: Run, said: str) -> int | None:
     extension = _EXTENSION.match(run.text, run.end)
     if _JOINED.match(run.before) or (not extension and _JOINED_RIGHT.match(run.after)):
         return None
-    if not 5 < run.count < 18 or said == "other" or not _is_phone(run, said):
+    if not 5 < run.count < 18 or said in ("other", "thing") or not _is_phone(run, said):
         return None
     return extension.end() if extension else run.end
 
@@ -54,5 +54,7 @@ def _has_form(run: Run) -> bool:
             return True
     if run.digits[0] != _TRUNK or run.digits.startswith("000") or (sizes[0] == 1 and len(sizes) < 3):
         return False
+    if sizes == [5, 4] and run.between == ["-"]:
+        return False  # a US postal code, ZIP+4
     most = 17 if run.digits[1] == "0" else 12  # 00 is the international prefix
     return 9 <= run.count <= most and (len(sizes) > 1 or run.count in (10, 11)) and len(sizes) < 7

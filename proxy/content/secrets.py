@@ -22,6 +22,10 @@ _KEY_BLOCK = re2.compile(
     r"-----BEGIN[ A-Z0-9_-]{0,60}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-]){40,}(?:-----END[ A-Z0-9_-]{0,60}-----)?"
     r"|PuTTY-User-Key-File-\d:(?:[^\x00]){40,}"
 )
+_MANIFEST = re.compile(r"kind:\s{0,4}[\"']?secret\b", re.IGNORECASE)  # of Kubernetes; its values are base64
+_ENTRY = re.compile(
+    r"^[ \t]{1,16}[\w.-]{1,64}:[ \t]{1,4}[\"']?([A-Za-z0-9+/]{10,512}={0,2})[\"']?[ \t]{0,4}$", re.MULTILINE
+)
 _IN_URL = re2.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s:/@\"'<>]{0,64}:([^\s@/\"'<>]{3,})@")
 _CURL_USER = re2.compile(r"(?:\s-u|--user)[ =]?[\"']?[^\s:\"']{1,64}:([^\s\"']{4,})")
 _AUTHORIZATION = re2.compile(
@@ -49,6 +53,7 @@ _HOLLOW = re.compile(
     re.IGNORECASE,
 )
 _NAMES = re.compile(r"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")  # a.b.c, of code
+_ODD = re.compile(r"[A-Za-z][_=!@#$%^&*~-][A-Za-z]")
 _REST = re.compile(r"[^\s\"'`]*")
 _ENDS = re.compile(r"[.,;:!?)\]}>\\]+\Z")
 _LEAST_ENTROPY = 2.8  # bits a character; a number of 16 digits has at most 3.3, a word of 12 letters about 3
@@ -67,7 +72,15 @@ def secrets(text: str) -> Iterator[Span]:
         for match in pattern.finditer(text):
             if not _is_hollow(match[1]) and (pattern is _IN_URL or _is_mixed(match[1])):
                 yield Span(match.start(1), match.end(1), "secret")
+    if _MANIFEST.search(text):
+        yield from _entries(text)
     yield from _assigned(text)
+
+
+def _entries(text: str) -> Iterator[Span]:
+    for match in _ENTRY.finditer(text):
+        if len(match[1]) % 4 == 0 and _is_mixed(match[1]):
+            yield Span(match.start(1), match.end(1), "secret")
 
 
 def _assigned(text: str) -> Iterator[Span]:
@@ -86,9 +99,10 @@ def _assigned(text: str) -> Iterator[Span]:
 
 
 def _is_secret(value: str, word: str, *, is_quoted: bool) -> bool:
-    if _is_hollow(value) or not _is_mixed(value) or "://" in value:
+    is_password = _PASSWORD.search(word) is not None
+    if _is_hollow(value) or "://" in value or not (_is_mixed(value) or (is_password and is_quoted and _is_odd(value))):
         return False
-    if _PASSWORD.search(word):
+    if is_password:
         return len(value) >= 6
     if _NAMES.fullmatch(value) and not is_quoted:
         return False
@@ -99,8 +113,12 @@ def _is_secret(value: str, word: str, *, is_quoted: bool) -> bool:
 
 
 def _is_mixed(value: str) -> bool:
-    """Digits, or letters with something in between that words don't have."""
     return any(char.isdigit() for char in value)
+
+
+def _is_odd(value: str) -> bool:
+    """Letters with something in between that words don't have."""
+    return len(value) >= 8 and _ODD.search(value) is not None
 
 
 def _is_hollow(value: str) -> bool:

@@ -25,7 +25,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "Brevo": (rf"xkeysib-{_HEX}{{64}}-[0-9A-Za-z]{{16}}",),
     "chat bots": (
         r"[MNO][A-Za-z0-9_-]{23,27}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,40}",  # Discord
-        rf"\d{{8,10}}:AA{_WORD}{{33}}",  # Telegram
+        rf"\d{{5,16}}:A{_WORD}{{34}}",  # Telegram
     ),
     "Clojars": (r"CLOJARS_[0-9A-Za-z]{60}",),
     "Cloudflare": (rf"v1\.0-{_HEX}{{24}}-{_HEX}{{146}}",),
@@ -64,12 +64,14 @@ FORMS: dict[str, tuple[str, ...]] = {
     "Infracost": (r"ico-[0-9A-Za-z]{32}",),
     "Intra 42": (rf"s-s4t2(?:af|ud)-{_HEX}{{64}}",),
     "JSON Web Token": (r"eyJ?[A-Za-z0-9_-]{8,}\.ey[A-Za-z0-9/\\_-]{8,}\.(?:[A-Za-z0-9/\\_-]{10,}={0,2})?",),
+    "JSON Web Token, encoded again": (r"ZXlK[A-Za-z0-9+/]{60,}={0,2}",),
     "Linear": (r"lin_(?:api|oauth)_[0-9A-Za-z]{40,70}",),
     "mail services": (
         r"SG\.[0-9A-Za-z_=.-]{60,70}",  # SendGrid
         rf"(?:pub)?key-{_HEX}{{32}}|{_HEX}{{32}}-{_HEX}{{8}}-{_HEX}{{8}}",  # Mailgun
         rf"{_HEX}{{32}}-us\d{{1,2}}",  # Mailchimp
     ),
+    "Mapbox": (r"[ps]k\.eyJ1[0-9A-Za-z_-]{60,}\.[0-9A-Za-z_-]{22}",),
     "models": (
         rf"sk-(?:proj|svcacct|admin|or-v1)-{_WORD}{{20,}}|sk-[0-9A-Za-z]{{20,60}}",  # OpenAI, OpenRouter
         r"pplx-[0-9A-Za-z]{40,60}|gsk_[0-9A-Za-z]{40,60}|r8_[0-9A-Za-z]{37}",  # Perplexity, Groq, Replicate

@@ -32,6 +32,9 @@ def nothing(text: str) -> None:
         "3714 496353 98431", "4929 7201 8634 4325 198", "45567375 86899855", "4 5 5 6 7 3 7 5 8 6 8 9 9 8 5 5",
         "４５５６７３７５８６８９９８５５",
         "٤٥٥٦٧٣٧٥٨٦٨٩٩٨٥٥", "4556\u200b7375\u200b8689\u200b9855", "4556–7375–8689–9855",
+        "4556_7375_8689_9855", "4556  7375  8689  9855", "4556 - 7375 - 8689 - 9855", "4556·7375·8689·9855",
+        "4556\n7375\n8689\n9855",
+        "3714_496353_98431", "4929,7201,8634,4325,198",
     ],
 )  # fmt: skip
 def test_a_card_is_found_however_it_is_grouped_and_in_any_digits(card: str) -> None:
@@ -61,7 +64,8 @@ def test_a_card_with_its_expiry_date_is_found() -> None:
     [
         "order 4556737586899856",  # a wrong check digit
         "article 1234567812345670",  # no issuer
-        "4556/7375/8689/9855",
+        "4556, 7375, 8689, 9855",
+        "4556:7375:8689:9855",
         "455673 7586 8998 5 5",  # groups of no card
         "AB4556737586899855",
         "4556737586899855kg",
@@ -72,6 +76,13 @@ def test_a_card_with_its_expiry_date_is_found() -> None:
 )
 def test_a_number_that_is_no_card_is_left(text: str) -> None:
     assert "card" not in [kind for _, kind in found(text)]
+
+
+def test_a_number_of_a_thing_is_left_though_its_check_digit_is_right() -> None:
+    nothing("article number 5252876078879647 is out of stock")
+    nothing("the timestamp in the log is 4555577582637")
+    only(f"order with card {CARD}", CARD, "card")
+    only("the article, and 4556 7375 8689 9855", "4556 7375 8689 9855", "card")
 
 
 @pytest.mark.parametrize(
@@ -246,6 +257,7 @@ def test_a_phone_is_found_by_the_word_beside_it(text: str, phone: str) -> None:
         "call 192.168.10.11", "call 3.14159265", "order (415) 555-2671", "x0171 2345678", "#0171 2345678",
         "0171 2345678%",
         "item/0171 2345678", "part-0171 2345678", "+0123456789", "+1234567890123456", "-26.482066, 36.432141",
+        "do you deliver to 06818-9228?",
         "(12345678)", "(1) 2345678", "(1234567 890)", "115-555-2671", "415/555/2671", "0000 1234 5678", "0 123456789",
         "01 23 45 67 89 01 2", "012345678", "call 12345678901234", "1,234,567.89", "00:15:24", "v 10.0.18556.2781",
         "call 123456789012345678",

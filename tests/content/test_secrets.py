@@ -45,6 +45,7 @@ def test_a_token_is_known_by_its_form(token: str) -> None:
         ("client_secret = 'a.b.c.d1e2f3g4h5'", "a.b.c.d1e2f3g4h5"),
         ("postgres://ann:correcthorse@db.local/x", "correcthorse"),
         ("curl -u ann:pQ9wTxu4Fg https://x.org", "pQ9wTxu4Fg"),
+        ('password = "abcd_efgh"', "abcd_efgh"),
         ("Authorization: Bearer abcdef123456ghijkl", "abcdef123456ghijkl"),
     ],
 )
@@ -80,10 +81,19 @@ def test_a_private_key_is_taken_as_a_whole_also_when_it_is_cut_off() -> None:
         "token https://shop.org/v1/abc123",
         "Authorization: Bearer $API_KEY_1",
         "token: short1",
+        'password: "required" 1',
+        'token: "abcd_efgh" 1',
+        "kind: Service\ndata:\n  pin: c2VjcmV0LTE=",
+        "kind: Secret\nmetadata:\n  name: database1\n  other: required",
     ],
 )
 def test_what_only_looks_like_a_secret_is_left(text: str) -> None:
     assert secrets(text) == []
+
+
+def test_a_manifest_of_secrets_has_secrets() -> None:
+    text = "kind: Secret\nmetadata:\n  name: x\ndata:\n  user: YW5uYW5uYW5u\n  pin: 'c2VjcmV0LTE='\n"
+    assert secrets(text + "  n: abc1234567\n") == ["YW5uYW5uYW5u", "c2VjcmV0LTE="]
 
 
 def test_every_form_is_a_pattern_that_matches_no_empty_text() -> None:
