@@ -39,7 +39,7 @@ class Flow:
         message_stages: Sequence[Stage[Request]],
         signer: Signer,
         upstreams: Mapping[str, Line],
-        chains: Mapping[str, Callable[[Mapping[str, str]], Chain]],
+        chains: Mapping[str, Callable[[Mapping[str, str], str], Chain]],
         caches: Mapping[str, Cache],
         metrics: Metrics,
     ) -> None:
@@ -91,7 +91,7 @@ class Flow:
 
     async def _ask(self, line: Line, request: Request, sink: Sink, watch: Stopwatch) -> None:
         request = replace(request, upstream=line.name)
-        chain = self._chains[request.site.name](request.values)
+        chain = self._chains[request.site.name](request.values, request.message.text)
         try:
             async with line.attempt() as attempt:
                 body = line.upstream.encode(request)
@@ -105,18 +105,21 @@ class Flow:
                             attempt.ok()
                             self._metrics.first_piece.labels(line.name).observe(watch.seconds())
                         request.bill.output += len(piece)
-                        if text := chain.feed(piece):
+                        with contained(request.id, OutputBlocked):
+                            text = chain.feed(piece)
+                        if text:
                             await sink.send(text)
-            # Only a complete answer is flushed. What a filter still kept back when the
-            # answer broke off was never judged, so it never leaves.
-            if text := chain.flush():
+            # Only a complete answer is flushed: what was kept back when one broke off was never judged.
+            with contained(request.id, OutputBlocked):
+                text = chain.flush()
+            if text:
                 await sink.send(text)
         except OutputBlocked as blocked:
             if blocked.allowed:
                 await sink.send(blocked.allowed)
             raise
         finally:
-            self._metrics.answer_seconds.labels(line.name).observe(watch.seconds())
+            self._metrics.answered(line.name, watch.seconds(), request.site.name, *chain.report())
         await sink.done()
 
     async def _pass(self, stages: Sequence[Stage[T]], subject: T, request_id: str, ip: str) -> T:
@@ -134,12 +137,12 @@ class Flow:
 
 
 @contextmanager
-def contained(request_id: str) -> Iterator[None]:
-    """Whatever is not one of our errors is logged here, and becomes `internal`: a crash is a refusal, never a pass."""
+def contained(request_id: str, kind: type[ProxyError] = ProxyError) -> Iterator[None]:
+    """What is not one of our errors is logged here, and becomes `kind`: a crash is a refusal, never a pass."""
     try:
         yield
     except (ProxyError, ClientGone):
         raise
     except Exception as error:
         log.exception("crashed", extra={"fields": {"request_id": request_id}})
-        raise ProxyError(f"crashed: {type(error).__name__}") from error
+        raise kind(f"crashed: {type(error).__name__}") from error

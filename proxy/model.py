@@ -241,6 +241,16 @@ class Upstream(Protocol):
 class Filter(Protocol):
     """One answer's way through one rule. Synchronous, pure, fresh for every answer."""
 
+    @property
+    def held(self) -> int:
+        """How many characters it keeps back now."""
+        ...
+
+    @property
+    def hits(self) -> Mapping[str, int]:
+        """How often each of its rules acted, by name."""
+        ...
+
     def feed(self, text: str) -> str:
         """Take more text; return what may go out now, keeping back what is undecided."""
         ...

@@ -42,8 +42,6 @@ RULES = Rules(
     plain=("store.url",),
     planned=(
         "reputation", "hooks", "uploads", "telemetry.traces",
-        "filters.pii", "filters.secrets",
-        "sites.*.filters.pii", "sites.*.filters.secrets",
     )
 )  # fmt: skip
 MAKE_KEY = "`openssl rand -base64 48`"

@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Annotated, Literal
 
@@ -69,6 +70,21 @@ class Metrics:
             buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900),
             registry=registry,
         )
+        self.held_characters = Histogram(
+            "sidegate_held_characters",
+            "Most characters that the filters kept back at once, by answer",
+            ["site"],
+            buckets=(0, 8, 24, 64, 256, 1024, 4096),
+            registry=registry,
+        )
+        self.hold_seconds = Histogram(
+            "sidegate_hold_seconds",
+            "Longest time for which the filters kept text back, by answer",
+            ["site"],
+            buckets=(0, 0.01, 0.05, 0.1, 0.5, 1, 5, 30),
+            registry=registry,
+        )
+        self.filter_hits = Counter("sidegate_filter_hits", "What filters acted on", ["site", "rule"], registry=registry)
         self.sse_connections = Gauge("sidegate_sse_connections", "Open SSE responses", registry=registry)
         self.ws_connections = Gauge("sidegate_ws_connections", "Open WebSockets", registry=registry)
         self.sessions_opened = Counter("sidegate_sessions_opened", "Sessions issued", ["site"], registry=registry)
@@ -129,6 +145,16 @@ class Metrics:
             registry=registry,
         )
         self.log_dropped = Counter("sidegate_log_lines_dropped", "Log lines lost to a full queue", registry=registry)
+
+    def answered(
+        self, upstream: str, seconds: float, site: str, held: int, hold: float, hits: Mapping[str, int]
+    ) -> None:
+        """How long an answer took and what the filters did to it, told once, at its end."""
+        self.answer_seconds.labels(upstream).observe(seconds)
+        self.held_characters.labels(site).observe(held)
+        self.hold_seconds.labels(site).observe(hold)
+        for rule, count in hits.items():
+            self.filter_hits.labels(site, rule).inc(count)
 
 
 class JsonFormatter(logging.Formatter):

@@ -464,7 +464,7 @@ def test_the_full_file_has_every_setting_and_no_other() -> None:
     starts = tuple(f"{path}{mark}" for path in OVERRIDES for mark in ".[")
     found = {path for path, _ in written(Settings, full()) if not path.startswith(starts)}
     # Shown for one site: the default is empty.
-    below = {"filters.redact[].pattern", "filters.redact[].replacement"}
+    below = {f"filters.redact[].{name}" for name in ("pattern", "replacement", "whole")}
     below |= {f"budgets[].{name}" for name in BudgetSettings.model_fields}
     assert found - {"upstreams.NAME", "sites.NAME", "signing.previous.NAME"} == known - below
     assert {"sites.NAME." + path for path in below} <= {path for path, _ in written(Settings, full())}

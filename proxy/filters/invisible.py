@@ -7,6 +7,7 @@ would split words in front of later filters. What it doesn't: letters that look 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import regex
 
@@ -42,7 +43,7 @@ class Invisible:
     def __init__(self) -> None:
         self._text = ""
         self._before = ""  # the character before it: what a joiner may lean on
-        self.hits = 0
+        self.hits: Counter[str] = Counter()
 
     @property
     def held(self) -> int:
@@ -68,7 +69,7 @@ class Invisible:
             if sequence is not None and sequence.partial:
                 self._text = text[start:]
                 return "".join(kept)
-            self.hits += 1
+            self.hits["invisible"] += 1
             self._before = ""
             at = start + 1 if sequence is None else sequence.end()
         kept.append(self._visible(text[at:]))
@@ -84,7 +85,7 @@ class Invisible:
         for hidden in _HIDDEN.finditer(text, start):
             kept.append(text[at : hidden.start()])
             at = hidden.end()
-            self.hits += 1
+            self.hits["invisible"] += 1
         self._before = text[-1]
         kept.append(text[at:])
         return "".join(kept)

@@ -1,7 +1,7 @@
 """HTML in an answer becomes text. Markdown stays, and code stays readable.
 
 `safe`: what would open a tag is written so that no browser takes it for one. `strip`: tags and the contents of scripts
-and styles go; what is left is then made safe. Both take out what nobody sees (invisible.py) first.
+and styles go; what is left is then made safe. Both rely on invisible.py: what it takes out could part a tag.
 What it stops: script, requests and layout by HTML, SVG, MathML and CSS, also in a client that puts the answer into
 innerHTML. What it doesn't: Markdown's own images and links, which are links.py's.
 """
@@ -12,7 +12,6 @@ import re
 from collections import Counter
 
 from proxy.filters.fences import Fences
-from proxy.filters.invisible import Invisible
 from proxy.filters.tags import Strip
 
 # https://html.spec.whatwg.org/multipage/parsing.html#tag-open-state: whatever else follows `<`, it's a character.
@@ -32,7 +31,6 @@ class Markup:
     """One of `safe` and `strip`."""
 
     def __init__(self, *, strip: bool = False) -> None:
-        self._invisible = Invisible()
         self._strip = Strip() if strip else None
         self._fences = Fences()
         self._text = ""
@@ -40,15 +38,13 @@ class Markup:
 
     @property
     def held(self) -> int:
-        return self._invisible.held + (self._strip.held if self._strip else 0) + len(self._text)
+        return (self._strip.held if self._strip else 0) + len(self._text)
 
     @property
     def hits(self) -> Counter[str]:
-        stripped = self._strip.hits if self._strip else 0
-        return Counter(invisible=self._invisible.hits, tag=self._tags + stripped)
+        return Counter(tag=self._tags + (self._strip.stripped if self._strip else 0))
 
     def feed(self, text: str) -> str:
-        text = self._invisible.feed(text)
         if self._strip:
             text = self._strip.feed(text)
         if not self._text and "<" not in text:
@@ -57,9 +53,7 @@ class Markup:
         return self._escape(self._text + text, final=False)
 
     def flush(self) -> str:
-        text = self._invisible.flush()
-        if self._strip:
-            text = self._strip.feed(text) + self._strip.flush()
+        text = self._strip.flush() if self._strip else ""
         return self._escape(self._text + text, final=True)
 
     def _escape(self, text: str, *, final: bool) -> str:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from re import _constants as _ops  # type: ignore[attr-defined]  # private, and the only ones who know a pattern's width
 from re import _parser as sre  # type: ignore[attr-defined]
 
 import regex
+
+from proxy.errors import OutputBlocked
 
 _REFUSED = {
     _ops.ASSERT: "lookahead or lookbehind",
@@ -61,13 +64,22 @@ def _context_dependent(parsed: object) -> str | None:
 
 
 class Redact:
-    """Holds back only from the earliest point where a match could still come about, and never more than its width."""
+    """Holds back only from the earliest point where a match could still come about, and never more than its width.
 
-    def __init__(self, pattern: Pattern, replacement: str) -> None:
+    Without a replacement, a match blocks the answer. `rule` names it where hits are counted.
+    """
+
+    def __init__(self, pattern: Pattern, replacement: str | None, rule: str = "redact") -> None:
         self._pattern = pattern
         self._replacement = replacement
+        self._rule = rule
         self._text = ""
         self._done = 0  # text before this is out; one character of it stays, as the left side of \b
+        self.hits: Counter[str] = Counter()
+
+    @property
+    def held(self) -> int:
+        return len(self._text) - self._done
 
     def feed(self, text: str) -> str:
         self._text += text
@@ -90,7 +102,11 @@ class Redact:
             if match.partial or held <= match.start():
                 until = held
                 break
-            out += text[at : match.start()], self._replacement
+            self.hits[self._rule] += 1
+            out.append(text[at : match.start()])
+            if self._replacement is None:
+                raise OutputBlocked(f"{self._rule}: a match", allowed="".join(out))
+            out.append(self._replacement)
             at = match.end()
         if until > at:
             out.append(text[at:until])

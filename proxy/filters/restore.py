@@ -22,16 +22,21 @@ class Restore:
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self._most = Counter(match[2] for match in map(PLACEHOLDER.fullmatch, values) if match)
-        self._held = ""
+        self._text = ""
+        self.hits: Counter[str] = Counter()
+
+    @property
+    def held(self) -> int:
+        return len(self._text)
 
     def feed(self, text: str) -> str:
-        text = self._held + text
+        text = self._text + text
         until = self._open_from(text)
-        self._held = text[until:]
+        self._text = text[until:]
         return restored(text[:until], self._values)
 
     def flush(self) -> str:
-        text, self._held = self._held, ""
+        text, self._text = self._text, ""
         return restored(text, self._values)
 
     def _open_from(self, text: str) -> int:

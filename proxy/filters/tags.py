@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from proxy.filters.fences import Fences
 
@@ -25,11 +26,15 @@ class Strip:
         self._text = ""
         self._fences = Fences()
         self._dropping = ""  # inside this element, whose contents go too
-        self.hits = 0
+        self.stripped = 0
 
     @property
     def held(self) -> int:
         return len(self._text)
+
+    @property
+    def hits(self) -> Counter[str]:
+        return Counter(tag=self.stripped)
 
     def feed(self, text: str) -> str:
         if not self._text and not self._dropping and "<" not in text:
@@ -71,7 +76,7 @@ class Strip:
         kept.append(text)
 
     def _remove(self, tag: re.Match[str], kept: list[str]) -> None:
-        self.hits += 1
+        self.stripped += 1
         name = (tag["name"] or "").lower()
         if name in _DROPPED and not tag[0].startswith("</"):
             self._dropping = name

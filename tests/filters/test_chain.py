@@ -30,3 +30,20 @@ def test_a_block_while_flushing_keeps_what_was_allowed() -> None:
     with pytest.raises(OutputBlocked) as blocked:
         chain.flush()
     assert blocked.value.allowed == ""
+
+
+def test_what_was_held_back_and_hit_is_told_once_at_the_end() -> None:
+    times = iter([10.0, 12.5, 20.0, 21.0, 30.0, 30.0])
+    chain = Chain([Redact(Pattern("abc"), "#"), Redact(Pattern("abd"), "!", "other")], clock=lambda: next(times))
+    assert chain.feed("xab") == "x"
+    assert chain.feed("c.") == "#."
+    assert chain.feed("a") == ""
+    assert chain.feed("bd.") == "!."
+    assert chain.report() == (2, 2.5, {"redact": 1, "other": 1})
+
+
+def test_what_is_still_held_back_at_the_end_counts_to_the_end() -> None:
+    times = iter([1.0, 4.0])
+    chain = Chain([Redact(Pattern("abc"), "#")], clock=lambda: next(times))
+    chain.feed("ab")
+    assert chain.report() == (2, 3.0, {})

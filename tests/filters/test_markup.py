@@ -15,8 +15,6 @@ PROSE = {
     "a<b and b>a": "a&lt;b and b>a",
     "<script>alert(1)</script>": "&lt;script>alert(1)&lt;/script>",
     "<!-- x --> <?php": "&lt;!-- x --> &lt;?php",
-    "<\u200bscript>": "&lt;script>",
-    "<\x00img src=x>": "&lt;img src=x>",
     "<<b>": "<&lt;b>",
 }
 UNCHANGED = [
@@ -76,12 +74,12 @@ def test_a_piece_that_can_be_judged_is_not_held_back() -> None:
     assert rule.held == 2
     assert rule.feed("> x") == "<i> x"
     assert rule.held == 0
-    assert rule.hits == {"tag": 1, "invisible": 0}
+    assert rule.hits == {"tag": 1}
 
 
 def test_strip_holds_and_counts_too() -> None:
     rule = Markup(strip=True)
     assert rule.feed("a<b cl") == "a"
     assert rule.held == 5
-    assert rule.feed("ass='x'>b\x00") == "b"
-    assert rule.hits == {"tag": 1, "invisible": 1}
+    assert rule.feed("ass='x'>b") == "b"
+    assert rule.hits == {"tag": 1}

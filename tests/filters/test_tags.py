@@ -27,6 +27,7 @@ STRIPPED = {
 def test_tags_go(text: str, left: str) -> None:
     rule = Strip()
     assert "".join(map(rule.feed, text)) + rule.flush() == left
+    assert rule.hits["tag"] == rule.stripped
 
 
 @pytest.mark.parametrize("text", ["<<b>script>alert(1)<</b>/script>", "<b x='>", "<scr<script></script>ipt>"])

@@ -1,0 +1,99 @@
+"""Where personal data or a secret may begin in an answer, and how far it may go on.
+
+Only a place that may be the beginning is held back, and only to its end: a number with what people put between its
+groups, or whatever comes up to white space, a quote or a bracket. Words begin one behind a word such as `password` or
+`mail`, behind `:` and `=`, in capitals, or with a provider's prefix; any other word from its first digit, capital, dot,
+hyphen or underscore on. So of an address that nothing announces, the first name may already be out when `@` comes.
+"""
+
+from __future__ import annotations
+
+import re
+
+import re2
+
+LOOK_BACK = 96  # characters in front that decide what begins, and that the detectors see
+_REACH = 48  # from a word that announces something
+# What providers put in front of a token: all letters up to the first character that is none.
+_PREFIXES = (
+    "sk rk pk gh gho ghp ghs ghu ghr gl glpat glsa glc xox xoxb xoxp xapp ey eyJ ya hf npm pypi dop dapi dckr dp hvs "
+    "hvb shpat shpss sq sqa sqp sgp sntrys sntryu lin pscale ntn secret tfp whsec figd github rubygems pplx gsk xai "
+    "tvly nfp glptt gldt pul rdme shippo duffel ops key pubkey xkeysib s"
+)
+_BEGUN = sorted({word[:size] for word in _PREFIXES.split() for size in range(1, len(word) + 1)}, key=len, reverse=True)
+_PREFIX = "|".join(sorted(_PREFIXES.split(), key=len, reverse=True))
+_START = re.compile(
+    r"[\d@\uff20]"
+    r"|[+(](?=[+\d]|\Z)"
+    r"|(?<=[A-Za-z])_"
+    r"|(?<=[A-Za-z0-9][._+%~-])[A-Za-z_]"
+    r"|(?<=[:=\"'`<(\[|])[A-Za-z_]"
+    r"|(?<=[:=] )[A-Za-z_]"
+    r"|(?<=[a-z])[A-Z]"
+    r"|(?<![A-Za-z0-9])[A-Z](?=[A-Z0-9]|\Z)"
+    rf"|(?<![A-Za-z0-9_])(?:{_PREFIX})(?=[A-Z0-9_.~-])"
+    rf"|(?<![A-Za-z0-9_])(?:{'|'.join(_BEGUN)})\Z"
+    r"|-----BEGIN|-{1,5}\Z|-----B(?:E|EG|EGI)?\Z"
+)
+_WORD = re.compile(r"(?<![A-Za-z0-9_.%+-])[A-Za-z_]")
+_ANNOUNCES = re2.compile(
+    r"(?i)pass(?:word|wort|wd|phrase|code)|\bpwd\b|secret|token|\bkey\b|kennwort|contrase|\bclave\b|senha|wachtwoord"
+    r"|has[lł]o|парол|credential|authorization|mail\b|contact|reach|correo|courriel|write to|schreib|\bAn:|\bto:|user"
+)
+_STOP = re.compile(r"[\s\"'`<>,;(){}\[\]|]")
+_KEY_BLOCK = "-----BEGIN"
+UNENDING = re.compile(r"[^\s\"'`<>,;(){}\[\]|-]*")  # with it, what began surely goes on
+_BETWEEN = re.compile(r"\)[ .\-]?|[ \u00a0\u202f]?\(|[ -]-? ?|[./\t\u00a0\u202f]")
+_COUNTRY = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d\d")
+_GROUP = re.compile(r"[ -]([A-Za-z0-9]{0,5})")
+_MAX_IBAN = 44  # with its blanks
+
+
+def begins(text: str, at: int) -> int:
+    """Where from `at` on something may begin; the end of the text where nothing does."""
+    found = _START.search(text, at)
+    first = len(text) if found is None else found.start()
+    seen = max(0, at - LOOK_BACK)
+    for announced in _ANNOUNCES.finditer(text[seen:first]):
+        behind = seen + announced.end()
+        word = _WORD.search(text, max(at, behind), min(first, behind + _REACH))
+        if word is not None:
+            return word.start()
+    return first
+
+
+def ends(text: str, start: int, seen: int = 0, *, final: bool) -> tuple[int | None, int]:
+    """Where what begins at `start` is over, None while that can't be known; and what to give as `seen` next time."""
+    is_iban = _COUNTRY.match(text, start) or _COUNTRY.match(text, max(0, start - 2))
+    end = max(seen, start + 1)  # whatever it is: there is progress
+    while text[end : end + 1] in ("+", "("):
+        end += 1
+    while True:
+        seen = end
+        end = _token_end(text, end)
+        if end == len(text):
+            return end if final else None, seen
+        after = _goes_on(text, end, may_spell=is_iban is not None and end - start < _MAX_IBAN)
+        if after is None or after == len(text):
+            return end if final or after is None else None, seen
+        end = after
+
+
+def _token_end(text: str, at: int) -> int:
+    stop = _STOP.search(text, at)
+    end = len(text) if stop is None else stop.start()
+    block = text.find(_KEY_BLOCK, at, end)
+    return end if block < 0 else block
+
+
+def _goes_on(text: str, end: int, *, may_spell: bool) -> int | None:
+    """Where the next group begins; the end of the text while that is not known, None where there is no other group."""
+    between = _BETWEEN.match(text, end)
+    if between is not None and text[end - 1].isdigit():
+        after = between.end()
+        if after == len(text) or text[after].isdigit():
+            return after
+    group = _GROUP.match(text, end) if may_spell else None
+    if group is None or len(group[1]) > 4:
+        return None
+    return len(text) if group.end() == len(text) else group.start(1)
