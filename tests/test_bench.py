@@ -136,3 +136,19 @@ def test_the_ratio_is_the_median_of_the_rounds_own() -> None:
     found = row("x", "us", plain=[100.0, 200.0, 100.0], sidegate=[300.0, 200.0, 500.0])
     assert (found.plain, found.sidegate, found.ratio) == (100.0, 300.0, 3.0)
     assert (found.low, found.high) == (1.0, 5.0)
+
+
+def test_an_idle_connection_takes_little_memory(tmp_path: Path) -> None:
+    """The figures for thousands are on the page; so few show an idle connection that has become twice as large."""
+    file = tmp_path / "idle.json"
+    words = ["-m", "scripts.benchmarks", "idle", "--connections", "300", "--turns", "20", "--json", str(file)]
+    run = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    found = orjson.loads(file.read_bytes())["idle"]
+    assert found["connections"] == 300
+    assert 5 < found["events"] < 40
+    assert 5 < found["sockets"] < 50
+    assert 5 < found["answers"] < 100
+    assert found["p99_alone"] > 0
+    assert found["p99_beside"] > 0
+    assert "ratio of p99" in run.stdout

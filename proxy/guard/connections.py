@@ -7,8 +7,8 @@ together below the process's total; connections of plain requests, which have de
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Annotated
 
 from pydantic import Field
@@ -41,9 +41,12 @@ class Connections:
         self._metrics = metrics
         self._open = 0
 
-    @asynccontextmanager
-    async def one(self, client: Client) -> AsyncIterator[None]:
+    def one(self, client: Client) -> AbstractAsyncContextManager[None]:
         """Around a connection of an admitted client. Raises TooManyConnections before anything is sent."""
+        return _One(self, client)
+
+    async def enter(self, client: Client) -> str | None:
+        """Returns what leave() takes."""
         name = None
         try:
             name = await self._hold(client)
@@ -53,12 +56,12 @@ class Connections:
             if self._settings.mode == "enforce":
                 raise
         self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
-            if name is not None:
-                self._desk.settle(name)
+        return name
+
+    def leave(self, name: str | None) -> None:
+        self._open -= 1
+        if name is not None:
+            self._desk.settle(name)
 
     async def _hold(self, client: Client) -> str:
         if self._open >= self._settings.total:
@@ -80,3 +83,22 @@ class Connections:
         if limits.per_site is not None:
             accounts.append(Account(f"{site}/connections:site", limits.per_site))
         return accounts
+
+
+class _One(AbstractAsyncContextManager[None]):
+    """A class and no generator: each open connection has one."""
+
+    __slots__ = ("_client", "_connections", "_name")
+
+    def __init__(self, connections: Connections, client: Client) -> None:
+        self._connections = connections
+        self._client = client
+        self._name: str | None = None
+
+    async def __aenter__(self) -> None:
+        self._name = await self._connections.enter(self._client)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connections.leave(self._name)

@@ -13,8 +13,9 @@ import hmac
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Literal
 from uuid import uuid4
 
@@ -120,25 +121,9 @@ class Revocations:
         """Have this done whenever sessions were ended."""
         self._acts.append(act)
 
-    @asynccontextmanager
-    async def lasting(self, session: Session) -> AsyncIterator[None]:
+    def lasting(self, session: Session) -> AbstractAsyncContextManager[None]:
         """What is done within is cut short when the session ends: then SessionInvalid is raised."""
-        loop = asyncio.get_running_loop()
-        limit = asyncio.timeout(session.ends - self._clock())
-
-        def cut() -> None:
-            if self.is_revoked(session) and not limit.expired():
-                limit.reschedule(loop.time())
-
-        try:
-            async with limit:
-                with self._watching(session, cut):
-                    cut()
-                    yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise SessionInvalid("the session ended meanwhile") from None
+        return _Lasting(self, session, asyncio.timeout(session.ends - self._clock()))
 
     async def start(self) -> None:
         """Look once, and go on looking until close()."""
@@ -227,18 +212,18 @@ class Revocations:
             if not self._marks:
                 self._marks = {}  # an emptied one keeps its room
 
-    @contextmanager
-    def _watching(self, session: Session, act: Callable[[], None]) -> Iterator[None]:
+    def watch(self, session: Session, act: Callable[[], None]) -> list[str]:
+        """Have this done whenever this session may have been ended. Returns what unwatch() takes."""
         subjects = self._subjects(session)
         for subject in subjects:
             self._watchers.setdefault(subject, set()).add(act)
-        try:
-            yield
-        finally:
-            for subject in subjects:
-                self._watchers[subject].discard(act)
-                if not self._watchers[subject]:
-                    del self._watchers[subject]
+        return subjects
+
+    def unwatch(self, subjects: list[str], act: Callable[[], None]) -> None:
+        for subject in subjects:
+            self._watchers[subject].discard(act)
+            if not self._watchers[subject]:
+                del self._watchers[subject]
 
     def _subjects(self, session: Session) -> list[str]:
         """What a session can be ended by."""
@@ -252,3 +237,33 @@ class Revocations:
     def name(self, kind: Kind, site: str, value: str) -> str:
         """As it is kept where others may see it: it says nothing of ids and owners. 32 hex digits."""
         return hmac.digest(self._names, f"{kind}\0{site}\0{value}".encode(), "sha256")[:16].hex()
+
+
+class _Lasting(AbstractAsyncContextManager[None]):
+    """A class and no generator: each open connection has one."""
+
+    __slots__ = ("_limit", "_revocations", "_session", "_subjects")
+
+    def __init__(self, revocations: Revocations, session: Session, limit: asyncio.Timeout) -> None:
+        self._revocations = revocations
+        self._session = session
+        self._limit = limit
+        self._subjects: list[str] = []
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._subjects = self._revocations.watch(self._session, self._cut)
+        self._cut()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._revocations.unwatch(self._subjects, self._cut)
+        try:
+            await self._limit.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise SessionInvalid("the session ended meanwhile") from None
+
+    def _cut(self) -> None:
+        if self._revocations.is_revoked(self._session) and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
