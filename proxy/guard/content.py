@@ -70,10 +70,13 @@ def weigh(text: str, judgement: Judgement, actions: Mapping[str, Action]) -> Fin
     hits = tuple(hit for hit in judgement.hits if hit.category in scores)
     if any(actions[name] == "block" for name in detected):
         return Finding("block", scores, (), hits, text)
-    clean = text
-    if actions["xss"] == "sanitize" or any(actions[name] == "sanitize" for name in detected):
-        clean = sanitize(text)
+    clean = sanitize(text) if is_cleaned(detected, actions) else text
     return Finding("allow" if clean == text else "sanitize", scores, tuple(detected), hits, clean)
+
+
+def is_cleaned(detected: Iterable[str], actions: Mapping[str, Action]) -> bool:
+    """With these detections, is markup neutralised?"""
+    return actions["xss"] == "sanitize" or any(actions[name] == "sanitize" for name in detected)
 
 
 class Content:
@@ -108,11 +111,13 @@ class Content:
             self._tell(request, finding)
         if finding.action == "block":
             raise ContentBlocked(_reason(finding))
-        verdict = replace(request.verdict, scores=finding.scores, flags=request.verdict.flags + finding.flags)
-        if self.mode == "observe" or finding.action == "allow":
-            return replace(request, verdict=verdict) if finding.scores else request
-        message = replace(request.message, text=finding.text)
-        return replace(request, verdict=verdict, message=message)
+        if finding.scores:
+            verdict = replace(request.verdict, scores=finding.scores, flags=request.verdict.flags + finding.flags)
+            request = replace(request, verdict=verdict)
+        if self.mode == "observe" or not is_cleaned(finding.flags, actions):
+            return request
+        context = {name: cleaned(value) for name, value in request.message.context.items()}
+        return replace(request, message=replace(request.message, text=finding.text, context=context))
 
     def _tell(self, request: Request, finding: Finding) -> None:
         parts = {hit.rule: hit.weight for hit in finding.hits[:MAX_RULES_TOLD]}
@@ -142,6 +147,19 @@ def texts(request: Request) -> Iterator[str]:
                 values.extend(item for pair in fields.items() for item in pair)
             case list() as items:
                 values.extend(items)
+
+
+def cleaned(value: object) -> object:
+    """A value of the context with its markup neutralised; names stay, since somebody reads them by name."""
+    match value:
+        case str():
+            return sanitize(value)
+        case dict():
+            return {name: cleaned(item) for name, item in value.items()}
+        case list():
+            return [cleaned(item) for item in value]
+        case _:
+            return value
 
 
 def together(judgements: Iterable[Judgement]) -> Judgement:

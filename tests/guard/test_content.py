@@ -86,6 +86,19 @@ async def test_sanitised_means_its_markup_is_text() -> None:
     assert judged.verdict.flags == ("xss",)
 
 
+async def test_the_contexts_values_are_sanitised_too() -> None:
+    asked = with_context({"a": "<b>x</b>", "b": ["<i>", {"c": "<u>"}], "d": 1})
+    judged = await stage(xss="sanitize").check(asked)
+    assert judged.message.context == {"a": "&lt;b&gt;x&lt;/b&gt;", "b": ["&lt;i&gt;", {"c": "&lt;u&gt;"}], "d": 1}
+    assert judged.message.text == "hi"
+
+
+async def test_another_category_may_be_sanitised_when_it_is_detected() -> None:
+    judging = stage(sql_injection="sanitize", xss="flag")
+    assert (await judging.check(request("<b>x</b>"))).message.text == "<b>x</b>"
+    assert (await judging.check(request("1' or 1=1 -- <b>"))).message.text == "1' or 1=1 -- &lt;b&gt;"
+
+
 async def test_with_xss_sanitised_markup_that_is_no_attack_is_text_too() -> None:
     judged = await stage(xss="sanitize").check(request("a <b>word</b>"))
     assert judged.message.text == "a &lt;b&gt;word&lt;/b&gt;"
