@@ -187,3 +187,17 @@ async def test_risk_that_is_only_observed_changes_nothing_and_is_counted() -> No
             metrics = await response.text()
         assert 'sidegate_risk_steps_total{mode="observe",site="shop",step="end"} 1.0' in metrics
         assert 'sidegate_denied_total{code="session_invalid",mode="observe",stage="risk"}' in metrics
+
+
+async def test_with_the_memory_store_a_restart_forgets_who_was_ended() -> None:
+    """What it doesn't stop: Redis is for that."""
+    for turn in range(2):
+        async with sidegate({"kind": "echo", "delay": 0}) as visitor:
+            if turn == 0:
+                await visitor.session()
+                headers = dict(visitor.headers)
+                await leave(visitor)
+                assert (await visitor.problem())[0] == 401
+            else:
+                visitor.headers = headers
+                assert (await visitor.events())[-1].name == "done"

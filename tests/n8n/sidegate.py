@@ -83,9 +83,14 @@ class Browser:
                 events += [event for block in blocks if (event := parse(block, time.monotonic()))]
         return events
 
-    async def ask(self, message: str, accept: str = "text/event-stream") -> Answer:
+    async def ask(
+        self, message: str, accept: str = "text/event-stream", query: str = "", **more: dict[str, Any]
+    ) -> Answer:
+        """`more`: further `fields` of the body, and `headers`."""
         headers = {"Authorization": f"Bearer {self._token}", "Origin": ORIGIN, "Accept": accept}
-        async with self._http.post(f"{self._url}/v1/messages", json={"message": message}, headers=headers) as response:
+        headers |= more.get("headers", {})
+        body, url = {"message": message} | more.get("fields", {}), f"{self._url}/v1/messages{query}"
+        async with self._http.post(url, json=body, headers=headers) as response:
             answer = Answer(response.status, {name.lower(): value for name, value in response.headers.items()})
             pending = b""
             async for data in response.content.iter_any():

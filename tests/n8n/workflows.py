@@ -54,7 +54,7 @@ def shipped_with_body_hash() -> Json:
 
 def node(name: str, kind: str, version: float, parameters: Json, **more: object) -> Json:
     """`kind` is the node type without its package's prefix."""
-    prefix = LANGCHAIN if kind in {"agent", "lmChatOpenAi", "toolCalculator"} else BASE
+    prefix = LANGCHAIN if kind in {"agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator"} else BASE
     return {
         "id": name,
         "name": name,
@@ -139,8 +139,21 @@ def later() -> Json:
     )
 
 
+def remembering() -> Json:
+    """A workflow as people put it on the web: whoever calls it says which session it is."""
+    made = workflow("remembering", "streaming", agent())
+    webhook = next(part for part in made["nodes"] if part["name"] == "Webhook")
+    webhook["parameters"]["authentication"] = "none"
+    del webhook["credentials"]
+    said = {"sessionIdType": "customKey", "sessionKey": "={{ $json.body.sessionId }}", "contextWindowLength": 10}
+    made["nodes"].append(node("Memory", "memoryBufferWindow", 1.3, said))
+    made["connections"]["Memory"] = {"ai_memory": [[{"node": "AI Agent", "type": "ai_memory", "index": 0}]]}
+    return made
+
+
 def small() -> list[Json]:
     return [
+        remembering(),
         later(),
         slow(),
         workflow("json", "responseNode", respond("json", ECHO)),
