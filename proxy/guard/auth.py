@@ -139,7 +139,9 @@ class Auth:
 
 
 class Standing:
-    """The session's key is still good: whoever takes an API key away, or lets it expire, ends what it opened."""
+    """What the session was opened with is still good: whoever takes an API key away, lets it expire, or takes a kind of
+    credential out of the site's `auth`, ends what it opened. An embed key only opens.
+    """
 
     name = "standing"
     mode: Mode = "enforce"
@@ -149,7 +151,11 @@ class Standing:
         self._clock = clock
 
     async def check(self, client: Client) -> Client:
-        kind, _, name = client.session.key.partition(":") if client.session else ("", "", "")
+        if client.session is None or client.site is None:
+            return client
+        kind, _, name = client.session.key.partition(":")
+        if (kind or "anonymous") not in client.site.auth:
+            raise SessionInvalid("the site no longer takes what it was opened with")
         if kind == "api_key":
             key = self._keys.named(name)
             if key is None or self._clock() >= key.ends:

@@ -274,18 +274,25 @@ async def test_rfc_8725_3_12_no_kind_of_token_passes_for_another() -> None:
                 await world.sessions.verify(client(credential=Credential(kind, theirs)))
 
 
+def with_session(key: str, auth: frozenset[str] = ALL) -> Client:
+    return client(session=Session("s", "shop", "", inf, "", key), site=site(auth=auth))
+
+
 @pytest.mark.parametrize("key", ["", "jwt", "embed_key:page", "api_key:bot"])
-async def test_a_session_stands_as_long_as_its_key_does(key: str) -> None:
-    subject = client(session=Session("s", "shop", "", inf, "", key))
+async def test_a_session_stands_as_long_as_what_opened_it_does(key: str) -> None:
+    subject = with_session(key)
     assert await World().standing.check(subject) is subject
     assert await World().standing.check(client()) == client()
+    kind = key.partition(":")[0] or "anonymous"
+    with pytest.raises(SessionInvalid):
+        await World().standing.check(with_session(key, ALL - {kind}))
 
 
 async def test_a_session_ends_with_the_api_key_that_opened_it() -> None:
     world = World()
     for name in ("old", "removed"):
         with pytest.raises(SessionInvalid):
-            await world.standing.check(client(session=Session("s", "shop", "", inf, "", f"api_key:{name}")))
+            await world.standing.check(with_session(f"api_key:{name}"))
     with pytest.raises(ForbiddenScope):
-        await world.standing.check(client(session=Session("s", "shop", "", inf, "", "api_key:screen")))
+        await world.standing.check(with_session("api_key:screen"))
     assert [presented(client())] == [None]

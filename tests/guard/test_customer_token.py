@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import string
 from typing import Any
 
+import hypothesis
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from proxy.config import Secret
@@ -235,6 +239,25 @@ async def test_rfc_8725_3_11_the_type_is_checked_where_one_is_named() -> None:
     for header in ({"typ": "JWT"}, {"typ": "id+jwt"}, {"typ": ["at+jwt"]}):
         with pytest.raises(AuthFailed):
             await ours.verify(f"{encoded({'alg': 'RS256', **header})}.{encoded(good())}.{signed().rpartition('.')[2]}")
+
+
+TOKEN = signed(key=SECRET, alg="HS256")
+
+
+@given(place=st.integers(0, len(TOKEN) - 1), change=st.sampled_from(string.ascii_letters + string.digits + "-_.=+/ ?"))
+@hypothesis.settings(deadline=None)
+async def test_a_token_that_differs_in_any_character_is_refused(place: int, change: str) -> None:
+    hypothesis.assume(TOKEN[place] != change)
+    with pytest.raises(AuthFailed):
+        await shared().verify(TOKEN[:place] + change + TOKEN[place + 1 :])
+
+
+@given(st.text(alphabet=string.printable))
+@hypothesis.settings(deadline=None)
+async def test_whatever_is_presented_is_refused_and_nothing_breaks(text: str) -> None:
+    for token in (text, f"{text}..", f"{encoded({'alg': 'HS256'})}.{text}.AAAA", f"{encoded({'alg': text})}.e30.AAAA"):
+        with pytest.raises(AuthFailed):
+            await shared().verify(token)
 
 
 async def test_nothing_forged_in_the_corpora_passes() -> None:
