@@ -30,6 +30,8 @@ class Restore:
         return len(self._text)
 
     def feed(self, text: str) -> str:
+        if not self._text and "[" not in text and "\\" not in text:
+            return text  # most of what is ever said
         text = self._text + text
         until = self._open_from(text)
         self._text = text[until:]
