@@ -110,8 +110,9 @@ class _Crowd:
 async def _answers(stack: AsyncExitStack, server: Server, upstream: Upstream, number: int) -> float:
     """KiB for each answer that has begun and is silent, with the connection to its upstream."""
     before = memory_bytes(server.pid)
-    lanes = [upstream.lane(SILENT_STREAM) for _ in range(number)]
-    for client in await stack.enter_async_context(visitors(server, lanes, EVENTS)):
+    for _ in range(number):  # one by one: a connection that says nothing for long is closed
+        lanes = [upstream.lane(SILENT_STREAM)]
+        (client,) = await stack.enter_async_context(visitors(server, lanes, EVENTS))
         await client.first_piece()
     await asyncio.sleep(SETTLE_SECONDS)
     return (memory_bytes(server.pid) - before) / 1024 / number
