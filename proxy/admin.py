@@ -106,3 +106,35 @@ def end_sessions(
     else:
         server.ask("DELETE", "/admin/sessions", site=site, owner=owner, key=key, all="true" if is_all else None)
     click.echo("Ended, at every replica within a second.")
+
+
+@admin.group()
+def blocks() -> None:
+    """Addresses and sessions that are refused for a while."""
+
+
+@blocks.command("list")
+@click.pass_obj
+def list_blocks(server: Server) -> None:
+    """Who is blocked, for how many seconds more, and whether by hand."""
+    for block in server.ask("GET", "/admin/blocks")["blocks"]:
+        click.echo(f"{block['subject']} {block['left']:.0f} {'by hand' if block['by_hand'] else 'by points'}")
+
+
+@blocks.command("add")
+@click.argument("subject")
+@click.option("--seconds", default=3600, show_default=True, type=click.IntRange(1, 31_536_000))
+@click.pass_obj
+def add_block(server: Server, subject: str, seconds: int) -> None:
+    """Block ip:ADDRESS or session:SITE/ID."""
+    server.ask("PUT", f"/admin/blocks/{quote(subject, safe='/:')}", seconds=seconds)
+    click.echo("Blocked, at every replica within a second.")
+
+
+@blocks.command("remove")
+@click.argument("subject")
+@click.pass_obj
+def remove_block(server: Server, subject: str) -> None:
+    """Let it in again, and forget its points."""
+    server.ask("DELETE", f"/admin/blocks/{quote(subject, safe='/:')}")
+    click.echo("Forgotten, at every replica within a second.")

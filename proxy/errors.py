@@ -57,6 +57,11 @@ class HostDenied(Denied):
     message = "This address is not served here."
 
 
+class Blocked(Denied):
+    code, status = "blocked", 403
+    message = "This is not possible from here at the moment."
+
+
 class AuthRequired(Denied):
     code, status, close = "auth_required", 401, 1008
     message = "Please open a session first."

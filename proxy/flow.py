@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from proxy.errors import ClientGone, Denied, OutputBlocked, ProxyError, UpstreamError, UpstreamUnavailable
@@ -31,29 +31,20 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", Client, Request)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    def __init__(
-        self,
-        *,
-        connect_stages: Sequence[Stage[Client]],
-        message_stages: Sequence[Stage[Request]],
-        signer: Signer,
-        upstreams: Mapping[str, Line],
-        chains: Mapping[str, Callable[[Mapping[str, str], str], Chain]],
-        caches: Mapping[str, Cache],
-        metrics: Metrics,
-    ) -> None:
-        self._connect_stages = connect_stages
-        self._message_stages = message_stages
-        self._signer = signer
-        self._upstreams = upstreams
-        self._chains = chains
-        self._caches = caches
-        self._metrics = metrics
+    connect_stages: Sequence[Stage[Client]]
+    message_stages: Sequence[Stage[Request]]
+    signer: Signer
+    upstreams: Mapping[str, Line]
+    chains: Mapping[str, Callable[[Mapping[str, str], str], Chain]]
+    caches: Mapping[str, Cache]
+    denied: Callable[[Denied, Client], None]  # is told of every refusal that is enforced
+    metrics: Metrics
 
     async def admit(self, client: Client) -> Client:
         """Let a connection in, or raise Denied."""
-        return await self._pass(self._connect_stages, client, client.request_id, client.ip)
+        return await self._pass(self.connect_stages, client, client.request_id, client)
 
     async def answer(self, request: Request, sink: Sink) -> None:
         """Answer one message, and tell the sink how that ended. Raises only when cancelled."""
@@ -70,40 +61,40 @@ class Flow:
                 log.warning("%s: %s", error.code, error.detail, extra={"fields": {"request_id": request.id}})
             await sink.fail(error)
         finally:
-            self._metrics.answers.labels(request.site.name, outcome).inc()
+            self.metrics.answers.labels(request.site.name, outcome).inc()
 
     async def _answer(self, request: Request, sink: Sink, watch: Stopwatch) -> None:
-        request = await self._pass(self._message_stages, request, request.id, request.client.ip)
+        request = await self._pass(self.message_stages, request, request.id, request.client)
         sink.admit(request)
-        if (cache := self._caches.get(request.site.name)) is not None and await cache.takes(request):
+        if (cache := self.caches.get(request.site.name)) is not None and await cache.takes(request):
             if await cache.answer(request, sink):
-                return self._metrics.avoided.labels("cached").inc()
+                return self.metrics.avoided.labels("cached").inc()
             sink = cache.recorder(request, sink)
-        *others, last = [self._upstreams[name] for name in order(request.site, request.session.id)]
+        *others, last = [self.upstreams[name] for name in order(request.site, request.session.id)]
         for line in others:
             try:
                 return await self._ask(line, request, sink, watch)
             except (UpstreamError, UpstreamUnavailable) as error:
                 if error.was_sent:  # a workflow that had been started would run, and cost, twice
                     raise
-                self._metrics.failovers.labels(line.name).inc()
+                self.metrics.failovers.labels(line.name).inc()
         return await self._ask(last, request, sink, watch)
 
     async def _ask(self, line: Line, request: Request, sink: Sink, watch: Stopwatch) -> None:
         request = replace(request, upstream=line.name)
-        chain = self._chains[request.site.name](request.values, request.message.text)
+        chain = self.chains[request.site.name](request.values, request.message.text)
         try:
             async with line.attempt() as attempt:
                 body = line.upstream.encode(request)
                 request.bill.begin(request.message.text)
-                async with line.upstream.open(request, body, self._signer.sign(request, body)) as pieces:
+                async with line.upstream.open(request, body, self.signer.sign(request, body)) as pieces:
                     await sink.start()
                     has_begun = False
                     async for piece in pieces:
                         if not has_begun:
                             has_begun = True
                             attempt.ok()
-                            self._metrics.first_piece.labels(line.name).observe(watch.seconds())
+                            self.metrics.first_piece.labels(line.name).observe(watch.seconds())
                         request.bill.output += len(piece)
                         with contained(request.id, OutputBlocked):
                             text = chain.feed(piece)
@@ -119,10 +110,10 @@ class Flow:
                 await sink.send(blocked.allowed)
             raise
         finally:
-            self._metrics.answered(line.name, watch.seconds(), request.site.name, *chain.report())
+            self.metrics.answered(line.name, watch.seconds(), request.site.name, *chain.report())
         await sink.done()
 
-    async def _pass(self, stages: Sequence[Stage[T]], subject: T, request_id: str, ip: str) -> T:
+    async def _pass(self, stages: Sequence[Stage[T]], subject: T, request_id: str, client: Client) -> T:
         """Run the stages in order. A stage in `observe` mode says what it would refuse, and the subject goes on."""
         for stage in stages:
             try:
@@ -130,8 +121,9 @@ class Flow:
                     subject = await stage.check(subject)
             except Denied as denied:
                 denied.stage = stage.name
-                tell_denied(self._metrics, denied, stage.mode, request_id, ip)
+                tell_denied(self.metrics, denied, stage.mode, request_id, client.ip)
                 if stage.mode == "enforce":
+                    self.denied(denied, client)
                     raise
         return subject
 

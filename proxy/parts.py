@@ -90,6 +90,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             standing=Standing(keys),
             failures=failures,
             risk=risk,
+            reputation=resources.reputation,
             store=store,
         ),
         message_stages=guard.message_stages(
@@ -98,6 +99,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             store,
             Masking({name: settings.site_content(name).pii for name in sites}, resources.keeper, resources.owned),
             risk,
+            reputation=resources.reputation,
             budgets={name: settings.site_budgets(name) for name in sites},
             max_chars={name: settings.site_filters(name).max_chars for name in sites},
             desk=resources.desk,
@@ -106,6 +108,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         upstreams=resources.lines,
         chains={name: chain_maker(settings.site_filters(name)) for name in sites},
         caches=_caches(settings, resources),
+        denied=resources.reputation.denied,
         metrics=metrics,
     )
     answers = _answers(settings, resources)
@@ -155,7 +158,9 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         resources.keeper,
         metrics,
     )
-    admin = AdminEdge(settings.ops.token, frozenset(sites), resources.revocations, resources.presence, metrics)
+    admin = AdminEdge(
+        settings.ops.token, frozenset(sites), resources.revocations, resources.presence, resources.reputation, metrics
+    )
     live.on_cut(channels.close)
     return Parts(public, ops_app(ops, push, admin, base, metrics), live, answers, ops.report)
 

@@ -15,6 +15,7 @@ from proxy.guard.customer_token import JwtSettings
 from proxy.guard.jwks import KeySource, RemoteKeys, StaticKey
 from proxy.guard.masking import Keeper
 from proxy.guard.presence import Presence
+from proxy.guard.reputation import Reputation, ReputationSettings
 from proxy.guard.revocation import Revocations
 from proxy.model import Session, Upstream
 from proxy.settings import Settings
@@ -23,6 +24,7 @@ from proxy.store.desk import Desk
 from proxy.store.failover import FailoverStore
 from proxy.store.ledger import MemoryLedger
 from proxy.store.memory import MemoryStore
+from proxy.store.reputation import MemoryReputations
 from proxy.store.sessions import MemorySessions
 from proxy.store.url import open_store
 from proxy.store.vaults import MemoryVaults
@@ -54,6 +56,7 @@ class Resources:
     channels: MemoryChannels | SharedChannels
     journal: Journal | None
     desk: Desk
+    reputation: Reputation
     claims: Claims
     revocations: Revocations
     customer_keys: KeySource | None
@@ -88,12 +91,26 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         claims = Claims(store, sealer, kept)
         revocations = await stack.enter_async_context(_revocations(settings, session_key, store))
         desk = await stack.enter_async_context(_desk(store))
+        reputation = await stack.enter_async_context(_reputation(settings.reputation, store))
         presence = await stack.enter_async_context(_presence(settings, session_key, store, revocations))
         keys = await stack.enter_async_context(_customer_keys(settings.keys.jwt, metrics))
         keeper = _keeper(settings, session_key, store)
         yield Resources(
-            session_key, store, signer, lines, channels, journal, desk, claims, revocations, keys, keeper, presence
-        )
+            session_key=session_key, store=store, signer=signer, lines=lines, channels=channels, journal=journal,
+            desk=desk, reputation=reputation, claims=claims, revocations=revocations, customer_keys=keys, keeper=keeper,
+            presence=presence,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def _reputation(settings: ReputationSettings, store: MemoryStore | FailoverStore) -> AsyncIterator[Reputation]:
+    shared = store.reputations if isinstance(store, FailoverStore) else None
+    reputation = Reputation(settings, MemoryReputations(), shared)
+    reputation.start()
+    try:
+        yield reputation
+    finally:
+        await reputation.close()
 
 
 @asynccontextmanager

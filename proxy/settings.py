@@ -23,6 +23,7 @@ from proxy.guard.connections import ConnectionSettings
 from proxy.guard.content import ContentSettings
 from proxy.guard.keys import KeySettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
+from proxy.guard.reputation import ReputationSettings
 from proxy.guard.session import SessionSettings
 from proxy.loading import Rules, apply_environment, validate
 from proxy.sites import SiteSettings
@@ -41,7 +42,7 @@ from proxy.weak import suspicion, weakness
 RULES = Rules(
     plain=("store.url",),
     planned=(
-        "reputation", "hooks", "uploads", "telemetry.traces",
+        "hooks", "uploads", "telemetry.traces",
     )
 )  # fmt: skip
 MAKE_KEY = "`openssl rand -base64 48`"
@@ -72,6 +73,7 @@ class Settings(Section):
     limits: tuple[LimitSettings, ...] = DEFAULT_LIMITS
     connections: ConnectionSettings = ConnectionSettings()
     budgets: tuple[BudgetSettings, ...] = ()
+    reputation: ReputationSettings = ReputationSettings()
     content: ContentSettings = ContentSettings()
     filters: FilterSettings = FilterSettings()
     streams: StreamSettings = StreamSettings()

@@ -136,7 +136,7 @@ class RedisServer:
             file.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
             file.flush()
             line = file.readline().rstrip(b"\r\n")
-            return file.read(int(line[1:])) if whole else line
+            return file.read(max(0, int(line[1:]))) if whole else line
 
     def _answers(self) -> bool:
         try:

@@ -6,7 +6,9 @@ page in a browser on the same machine can use it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from aiohttp import web
@@ -14,12 +16,16 @@ from aiohttp import web
 from proxy.config import Secret
 from proxy.edge.ops import authorise, json_response
 from proxy.edge.read import REQUEST_ID
-from proxy.errors import AuthRequired, BadRequest
+from proxy.errors import AuthRequired, BadRequest, UpstreamUnavailable
 from proxy.guard.presence import Presence
-from proxy.guard.revocation import Kind, Revocations
+from proxy.guard.reputation import Reputation
+from proxy.guard.revocation import LATER, Kind, Revocations
+from proxy.guard.subjects import ip_key
+from proxy.store import StoreDown
 from proxy.telemetry import Metrics, audit
 
 MOST = 1000  # in one answer
+MOST_SECONDS = 31_536_000
 
 
 class AdminEdge:
@@ -29,12 +35,14 @@ class AdminEdge:
         sites: Collection[str],
         revocations: Revocations,
         presence: Presence,
+        reputation: Reputation,
         metrics: Metrics,
     ) -> None:
         self._token = token
         self._sites = sites
         self._revocations = revocations
         self._presence = presence
+        self._reputation = reputation
         self._metrics = metrics
 
     async def sessions(self, http: web.Request) -> web.Response:
@@ -60,6 +68,30 @@ class AdminEdge:
                 return await self._end(http, site, "site", "")
         raise BadRequest("whose sessions?", public="Write one of ?owner=…, ?key=… and ?all=true.")
 
+    async def blocks(self, http: web.Request) -> web.Response:
+        """Who is blocked now."""
+        self._authorise(http)
+        with unavailable():
+            found = await self._reputation.blocks()
+        return json_response({"blocks": [asdict(block) for block in found]})
+
+    async def block(self, http: web.Request) -> web.Response:
+        """An address or a session, for so many seconds."""
+        self._authorise(http)
+        subject, seconds = _subject(http), _number(http, "seconds", 3600, MOST_SECONDS)
+        audit("BLOCKED", subject=subject, seconds=seconds, reason="admin", request_id=http[REQUEST_ID])
+        with unavailable():
+            await self._reputation.block(subject, seconds)
+        return web.Response(status=204)
+
+    async def unblock(self, http: web.Request) -> web.Response:
+        self._authorise(http)
+        subject = _subject(http)
+        audit("UNBLOCKED", subject=subject, request_id=http[REQUEST_ID])
+        with unavailable():
+            await self._reputation.unblock(subject)
+        return web.Response(status=204)
+
     async def _end(self, http: web.Request, site: str, kind: Kind, value: str) -> web.Response:
         fields = {"session": value} if kind == "session" else {"by": kind}
         audit("SESSION_ENDED", reason="admin", site=site, **fields, request_id=http[REQUEST_ID])
@@ -67,15 +99,36 @@ class AdminEdge:
         await self._revocations.end_all(site, kind, value)
         return web.Response(status=204)
 
-    def _site(self, http: web.Request) -> str:
-        """The one that is named, or the only one. Raises AuthRequired first of all."""
+    def _authorise(self, http: web.Request) -> None:
         if self._token is None:
             raise AuthRequired("ops.token is not set", public="Set ops.token: without one this address is closed.")
         authorise(http, self._token)
+
+    def _site(self, http: web.Request) -> str:
+        """The one that is named, or the only one. Raises AuthRequired first of all."""
+        self._authorise(http)
         site = http.query.get("site") or (next(iter(self._sites)) if len(self._sites) == 1 else "")
         if site not in self._sites:
             raise BadRequest("site names none", public="?site= must name one of the sites.")
         return site
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    try:
+        yield
+    except StoreDown as down:
+        raise UpstreamUnavailable(f"redis: {down}", retry_after=5, public=LATER) from down
+
+
+def _subject(http: web.Request) -> str:
+    """`ip:ADDRESS` or `session:SITE/ID`, as it is counted."""
+    kind, _, name = http.match_info["subject"].partition(":")
+    if kind == "ip" and (address := ip_key(name)) != "unknown":
+        return f"ip:{address}"
+    if kind == "session" and re.fullmatch(r"[a-z0-9_-]{1,64}/[A-Za-z0-9_.~-]{1,128}", name):
+        return f"session:{name}"
+    raise BadRequest("no subject", public="Write ip:ADDRESS or session:SITE/ID.")
 
 
 def _number(http: web.Request, name: str, default: int, most: int) -> int:

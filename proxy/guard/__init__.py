@@ -16,6 +16,7 @@ from proxy.guard.failures import Failures, Watched
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host, Origin
+from proxy.guard.reputation import BlockList, Reputation, Repute
 from proxy.guard.risk import Risk, RiskOfClient, RiskOfMessage
 from proxy.guard.session import SessionStage
 from proxy.guard.shape import Shape
@@ -35,12 +36,15 @@ def connect_stages(
     csrf: Csrf,
     standing: Standing,
     failures: Failures,
+    reputation: Reputation,
     risk: Risk,
     store: Store,
 ) -> list[Stage[Client]]:
     """Once per HTTP request, once per WebSocket handshake."""
     return [
         host,
+        BlockList(reputation),
+        Repute(reputation),
         UrlTokens(),
         Origin(sites, strict=production),
         Openings(openings, store),
@@ -57,6 +61,7 @@ def message_stages(
     masking: Masking,
     risk: Risk,
     *,
+    reputation: Reputation,
     budgets: Mapping[str, Sequence[BudgetSettings]],
     max_chars: Mapping[str, int],
     desk: Desk,
@@ -69,9 +74,11 @@ def message_stages(
     contents = [Content(content, mode, detector) for mode in modes if any(one.mode == mode for one in content.values())]
     spent = [mode for mode in modes if any(one.mode == mode for some in budgets.values() for one in some)]
     return [
+        BlockList(reputation),
+        Repute(reputation),
         RiskOfMessage(risk),
         *shapes,
-        *(Limits(limits, store, mode) for mode in ruled),
+        *(Limits(limits, store, mode, reputation.trust) for mode in ruled),
         *contents,
         masking,
         *(Budget(budgets, max_chars, desk, mode) for mode in spent),

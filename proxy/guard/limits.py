@@ -7,7 +7,7 @@ What it doesn't: a flood from many addresses below the site's own limit, or expe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -19,6 +19,7 @@ from proxy.guard.subjects import SUBJECTS, Per, ip_key
 from proxy.model import Client, Count, Mode, Request
 from proxy.store import Hit, Store, Tier
 
+OWN = frozenset({"ip", "session"})
 OPENINGS = frozenset({"session", "refresh", "ticket", "ws", "events", "page"})
 
 
@@ -50,8 +51,15 @@ class Limits:
 
     name = "limits"
 
-    def __init__(self, limits: Mapping[str, Sequence[LimitSettings]], store: Store, mode: Mode) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, Sequence[LimitSettings]],
+        store: Store,
+        mode: Mode,
+        trust: Callable[[Client], float] = lambda _: 1.0,
+    ) -> None:
         self.mode = mode
+        self._trust = trust
         prefix = "limit" if mode == "enforce" else "seen"
         self._limits = {
             site: [(rule, f"{site}/{prefix}:{rule.label}:") for rule in rules if rule.mode == mode]
@@ -63,6 +71,9 @@ class Limits:
         rules = self._limits.get(request.site.name)
         if not rules:
             return request
+        trust = self._trust(request.client)
+        if trust < 1:  # of what is the client's own; what it shares with others is left as it is
+            rules = [(_scaled(rule, trust) if rule.per in OWN else rule, name) for rule, name in rules]
         counted = [
             (rule, _tier(name + subject, rule))
             for rule, name in rules
@@ -93,6 +104,12 @@ class Openings:
         tiers = [_tier(f"{ip}/open:{rule.label}", rule) for rule in self._rules]
         _judge(self._rules, await self._store.hit(tiers))
         return client
+
+
+def _scaled(rule: LimitSettings, trust: float) -> LimitSettings:
+    return rule.model_copy(
+        update={"limit": max(1, int(rule.limit * trust)), "burst": max(1, int(rule.burst * trust)) if rule.burst else 0}
+    )
 
 
 def _tier(key: str, rule: LimitSettings) -> Tier:

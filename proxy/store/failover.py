@@ -33,6 +33,7 @@ from proxy.store import (
 )
 from proxy.store.desk import SharedLedger
 from proxy.store.memory import MemoryStore
+from proxy.store.reputation import Reputations
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class FailoverStore:
         journals: Journals | None = None,
         posts: Posts | None = None,
         ledger: SharedLedger | None = None,
+        reputations: Reputations | None = None,
         revocations: RevocationLog | None = None,
         vaults: Vaults | None = None,
         sessions: SessionList | None = None,
@@ -83,6 +85,7 @@ class FailoverStore:
         self.journals = journals
         self.posts = posts
         self.ledger = ledger
+        self.reputations = reputations
         self._recalls: list[Callable[[], Awaitable[None]]] = []
         self.revocations = revocations
         self.vaults = vaults

@@ -176,6 +176,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     from proxy.store.redis.ledger import RedisLedger
     from proxy.store.redis.link import Link
     from proxy.store.redis.posts import RedisPosts
+    from proxy.store.redis.reputation import RedisReputations
     from proxy.store.redis.revocations import RedisRevocations
     from proxy.store.redis.sessions import RedisSessions
     from proxy.store.redis.vaults import RedisVaults
@@ -188,6 +189,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
         journals=RedisJournals(link),
         posts=RedisPosts(link),
         ledger=RedisLedger(link),
+        reputations=RedisReputations(link),
         revocations=RedisRevocations(link),
         vaults=RedisVaults(link),
         sessions=RedisSessions(link),
