@@ -131,7 +131,7 @@ def chain_maker(settings: FilterSettings) -> ChainMaker:
         filters: list[Filter] = [] if markup == "off" else [Invisible()]
         filters += (rule() for rule in redact)
         if kinds:
-            filters.append(Mask(kinds, Known(settings.public, said)))
+            filters.append(Mask(kinds, Known(settings.public, said, values.values())))
         if values:
             filters.append(Restore(values))
         if markup != "off":

@@ -24,11 +24,12 @@ _BESIDE = re.compile(r"[\W_]+")
 
 
 class Known:
-    """What may leave although it is personal data: values, or a mail domain with its `@`."""
+    """What may leave although it is personal data: values, or a mail domain with its `@`; what the visitor wrote now,
+    and the values that the session's placeholders stand for."""
 
-    def __init__(self, values: Collection[str], said: str = "") -> None:
+    def __init__(self, values: Collection[str], said: str = "", own: Collection[str] = ()) -> None:
         self._domains = tuple(value.lower() for value in values if value.startswith("@"))
-        self._values = {_plain(value) for value in values}
+        self._values = {_plain(value) for value in (*values, *own)}
         self._said = _plain(said)
 
     def has(self, value: str) -> bool:

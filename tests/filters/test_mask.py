@@ -54,6 +54,11 @@ def test_what_the_visitor_said_may_be_told_again() -> None:
     assert run("5500 0055 5555 5559", said) == "[CARD]"
 
 
+def test_what_the_session_said_before_may_be_told_again_and_is_no_domain() -> None:
+    own = Known((), own=["ann@acme.test", "@acme.example"])
+    assert run("is it ann@acme.test or eve@acme.example?", own) == "is it ann@acme.test or eve[EMAIL]?"
+
+
 def test_what_is_the_sites_to_tell_is_told() -> None:
     public = Known(["@shop.test", "+49 30 901820"])
     assert run("help@shop.test, +49 (30) 901820, x@other.test", public) == "help@shop.test, +49 (30) 901820, x[EMAIL]"

@@ -83,6 +83,19 @@ async def test_another_session_reads_the_placeholder_as_it_is() -> None:
             assert text_of(await visitor.events(question)) == "yours is [EMAIL_1], and [CARD_1]"
 
 
+async def test_what_a_tool_knows_of_the_visitor_is_masked_unless_the_visitor_said_it() -> None:
+    async with (
+        webhook(lambda _: stream(f"sent to {MAIL} ", "and eve@shop.org")) as hook,
+        sidegate(n8n(hook)) as visitor,
+    ):
+        await visitor.session()
+        assert MAIL not in text_of(await visitor.events("hello"))
+        await visitor.events(TEXT)
+        later = text_of(await visitor.events("hello"))
+        assert later.startswith(f"sent to {MAIL} and ")
+        assert "eve@shop.org" not in later
+
+
 async def test_a_placeholder_that_the_visitor_types_comes_back_as_typed() -> None:
     async with webhook(parrot) as hook, sidegate(n8n(hook)) as visitor:
         await visitor.session()
