@@ -39,6 +39,8 @@ def _fingerprint(user_agent: str, language: str, ip: str, facts: Facts, key: byt
 
 def changes(before: str, now: str) -> frozenset[str]:
     """Which parts of two fingerprints differ, of those that both have."""
+    if before == now:
+        return frozenset()
     pairs = zip(PARTS, before.split("."), now.split("."), strict=False)
     return frozenset(name for name, one, other in pairs if one and other and one != other)
 
@@ -50,7 +52,7 @@ def lacks_device(before: str, now: str) -> bool:
 
 def is_other_browser(before: str, now: str, level: Level) -> bool:
     """Too much has changed for it to be the same one. True as well for a fingerprint that was none."""
-    if level == "off":
+    if level == "off" or before == now:
         return False
     fatal = {"browser", "hints"} | ({"network"} if level == "strict" else set())
     return before.count(".") != len(PARTS) - 1 or not fatal.isdisjoint(changes(before, now))

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from types import TracebackType
 from typing import Literal
 from uuid import uuid4
@@ -236,7 +237,12 @@ class Revocations:
 
     def name(self, kind: Kind, site: str, value: str) -> str:
         """As it is kept where others may see it: it says nothing of ids and owners. 32 hex digits."""
-        return hmac.digest(self._names, f"{kind}\0{site}\0{value}".encode(), "sha256")[:16].hex()
+        return _name(self._names, kind, site, value)
+
+
+@lru_cache(4096)
+def _name(key: bytes, kind: Kind, site: str, value: str) -> str:
+    return hmac.digest(key, f"{kind}\0{site}\0{value}".encode(), "sha256")[:16].hex()
 
 
 class _Lasting(AbstractAsyncContextManager[None]):
