@@ -28,6 +28,7 @@ COSTS = (
     "CPU per short stream, Redis",
     "CPU per piece, 40 tokens a read",
     "CPU per piece, 1 token a read",
+    "CPU per piece, 1 token a read, Redis",
     "tokens per CPU second, 40 tokens a read",
     "tokens per CPU second, 1 token a read",
 )

@@ -18,7 +18,7 @@ from scripts.benchmarks.servers import Place, Server
 from scripts.benchmarks.traffic import Upstream
 
 LOADS = {"small": SMALL, "short": SHORT, "forty": BY_FORTY, "one": ONE_BY_ONE}
-STORE_LOADS = ("small", "short")  # the store is asked for messages, never for pieces
+STORE_LOADS = ("small", "short", "one")  # it is asked for messages, and gets what is said in batches
 BUDGETS = {"token": 30.0, "the guard": 250.0}  # microseconds
 Costs = dict[tuple[str, str], list[Cost]]  # one for each round, by load and server
 
@@ -42,6 +42,11 @@ class Run:
             for name, micros in (await self._share("memory:")).items()
         ]
         if self.redis:
+            stream, piece = _by_journal(costs, "short"), _by_journal(costs, "one")
+            notes.append(
+                f"With Redis, and so with the journal, a short stream costs {stream:.2f} times what it does without, "
+                f"a piece of one token {piece:.2f} times."
+            )
             async with servers.redis(self.place, self.redis) as port:
                 alone = await self._share(f"redis://127.0.0.1:{port}/0", port)
             was_local = was_local or bool(alone["counts locally"])
@@ -118,6 +123,14 @@ class Run:
         return found
 
 
+def _by_journal(costs: Costs, load: str) -> float:
+    """How many times as much Sidegate costs with Redis as without, in the middle round."""
+    pairs = zip(costs[load, "redis"], costs[load, "sidegate"], strict=True)
+    if load == "short":
+        return median(shared.per_message / alone.per_message for shared, alone in pairs)
+    return median(shared.per_piece / alone.per_piece for shared, alone in pairs)
+
+
 def _cost_rows(costs: Costs) -> list[Row]:
     def messages(load: str, kind: str) -> list[float]:
         return [cost.per_message for cost in costs[load, kind]]
@@ -136,6 +149,8 @@ def _cost_rows(costs: Costs) -> list[Row]:
     for load, each in (("forty", 40), ("one", 1)):
         name = f"{each} token{'s' if each > 1 else ''} a read"
         rows.append(row(f"CPU per piece, {name}", "us", pieces(load, "plain"), pieces(load, "sidegate")))
+        if (load, "redis") in costs:
+            rows.append(row(f"CPU per piece, {name}, Redis", "us", pieces(load, "plain"), pieces(load, "redis")))
         rates = tokens(load, "plain", each), tokens(load, "sidegate", each)
         rows.append(row(f"tokens per CPU second, {name}", "1/s", *rates))
     return rows

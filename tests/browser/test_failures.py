@@ -160,6 +160,45 @@ async def test_an_error_after_the_first_words_keeps_them(chat: Chat, stub: Stub)
     await expect(chat.retry).to_be_enabled()
 
 
+async def test_a_server_that_restarts_during_an_answer_is_not_noticed(chat: Chat, stub: Stub) -> None:
+    async def sends_away(line: Line) -> None:
+        await line.start()
+        await line.say("Half an ans")
+        await line.event("error", {"code": "draining", "message": "The service is restarting.", "request_id": "r-8"})
+
+    stub.replies = [sends_away, says("Half an ans", "wer, and the rest.")]
+    await chat.ask("Hello")
+    await chat.has_state("done")
+    await expect(chat.text).to_have_text("Half an answer, and the rest.")
+    await expect(chat.notice).to_have_count(0)
+    assert stub.lines[0].key == stub.lines[1].key
+    await chat.ask("Again")
+    await chat.has_state("done")
+    assert stub.lines[2].key != stub.lines[1].key
+
+
+async def test_a_server_that_sends_away_again_and_again_is_an_error_and_the_key_stays(
+    browser: Browser, stub: Stub
+) -> None:
+    async def sends_away(line: Line) -> None:
+        await line.start()
+        await line.event("error", {"code": "draining", "message": "The service is restarting.", "request_id": "r-8"})
+
+    stub.replies = [sends_away] * 6
+    async with visiting(browser, stub.url, clock=True) as chat:
+        await chat.ask("Hello")
+        for number in range(1, 6):
+            async with asyncio.timeout(20):
+                while len(stub.lines) < number:  # noqa: ASYNC110 - it happens in the browser
+                    await asyncio.sleep(0.02)
+            await chat.page.clock.run_for(2000)
+        await chat.has_state("error")
+        await chat.retry.click()
+        await chat.has_state("done")
+        assert len({line.key for line in stub.lines}) == 1
+        assert len(stub.lines) == 7
+
+
 async def test_a_proxys_own_error_page_still_makes_a_notice_and_a_countdown(chat: Chat, stub: Stub) -> None:
     async def bad_gateway(line: Line) -> web.StreamResponse:
         body = "<h1>Service Unavailable</h1>"

@@ -26,6 +26,7 @@ PACE = 0.5  # seconds between the pieces of a slow answer, which so takes twenty
 STREAMS = 50
 POSTS = 30  # connections, each with up to ten requests a second
 DRAIN = {"clients": 1, "answers": 10}
+CAPS = {"per_ip": 10 * STREAMS}  # all come from one address; of a killed replica they are remembered for a while
 
 
 def pieces(question: str) -> list[str]:
@@ -108,7 +109,12 @@ async def test_a_renewal_under_load_loses_and_doubles_no_answer_though_all_take_
         async with (
             webhook(answer_to) as hook,
             supervised(
-                tmp_path, {"kind": "n8n", "url": hook.url}, workers=2, store={"url": redis.url}, drain=DRAIN
+                tmp_path,
+                {"kind": "n8n", "url": hook.url},
+                workers=2,
+                store={"url": redis.url},
+                drain=DRAIN,
+                connections=CAPS,
             ) as server,
             plain_client() as http,
         ):
@@ -241,7 +247,7 @@ async def two_replicas(folder: Path) -> AsyncIterator[tuple[Webhook, list[Proces
             listen = {"listen": {"host": "127.0.0.1", "port": port}, "ops": {"port": ops_port}}
             upstream = {"kind": "n8n", "url": hook.url, "max_concurrent": 200}
             file = folder / f"{at}.yaml"
-            file.write_bytes(orjson.dumps(tree(upstream, store={"url": redis.url}, **listen)))
+            file.write_bytes(orjson.dumps(tree(upstream, store={"url": redis.url}, connections=CAPS, **listen)))
             process = serve("--config", str(file), port=port, ops_port=ops_port, env=KEYS)
             servers.append(await stack.enter_async_context(process))
         yield hook, servers

@@ -7,6 +7,8 @@ const COUNT_FROM = 1600; // show the counter from here on
 const MAX_ANSWER_CHARS = 1_000_000; // an answer longer than this is broken off
 const MAX_EVENT_CHARS = 1_000_000; // one event that doesn't fit in here is not ours
 const SILENCE_MS = 45_000; // the server comments every 15 s: three missed, and the connection is dead
+const AWAY_MS = 1_000; // when the server sent us away, come back after so long
+const MAX_AWAY = 5; // and so often for one answer
 const PATIENCE_MS = 10_000; // say that it takes longer
 const STORED = 'sidegate.session';
 const PENDING = 'sidegate.pending'; // the question that is being answered, so that a reload joins its answer
@@ -518,7 +520,7 @@ function actionsNode(exchange, failure) {
 
 function finish(exchange, state, failure) {
   // The server goes on with an answer that was cut: to try again with its key joins it. Everything else is over.
-  if (state !== 'cut' && failure?.code !== 'lost') {
+  if (state !== 'cut' && failure?.code !== 'lost' && failure?.code !== 'draining') {
     exchange.key = null;
     keep(PENDING, null);
   }
@@ -566,8 +568,19 @@ async function run(exchange) {
   alive();
   let body = null;
   try {
-    body = await send(exchange, abort.signal);
-    await showAnswer(exchange, body, alive);
+    for (let away = 1; ; away += 1) {
+      body = await send(exchange, abort.signal);
+      try {
+        await showAnswer(exchange, body, alive);
+        break;
+      } catch (error) {
+        if (error.code !== 'draining' || away > MAX_AWAY) throw error;
+      }
+      // The server restarts and sent us away, while the answer goes on: with its key we get it, from the beginning.
+      await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
+      exchange.said = '';
+      exchange.render('');
+    }
     finish(exchange, 'done');
   } catch (error) {
     const failure = failureFrom(error, abort.signal.reason, body !== null);
