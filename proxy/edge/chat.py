@@ -65,7 +65,9 @@ class ChatEdge:
             return _state(answer)
         after = number_after(http.headers.get("Last-Event-ID", http.query.get("after")), answer.id)
         if answer.is_over and after >= len(answer.events) - 1:
-            return web.Response(status=204)  # which tells an EventSource not to come back
+            if answer.failure is not None:  # who saw more than was journaled has not seen how it ended
+                return _refusal(answer.failure, answer)
+            return web.Response(status=204)  # either tells an EventSource not to come back
         async with self._connections.one(client):
             with answer.listening():
                 return await self._relay(http, answer, form, after)

@@ -83,6 +83,8 @@ class RemoteAnswer(Transcript):
                     batch = self.events[at:]
                     at = len(self.events)
                     yield batch
+        if self.failure is not None and after + 1 >= len(self.events):
+            yield self.events[-1:]  # this listener had seen more than was journaled, but not how it ended
 
     async def _changes(self) -> AsyncGenerator[None, None]:
         """After every look, until the answer is over. Its replica's timeouts end it, or their absence."""
