@@ -30,6 +30,7 @@ class Site:
     allow_credentials: bool = False  # CORS: may a page send cookies
     weights: Mapping[str, int] = field(default_factory=dict, hash=False)  # of its upstreams, where there are several
     auth: frozenset[str] = frozenset({"anonymous"})  # the kinds of credential that it accepts
+    is_whole: bool = False  # its answers leave only once they are complete
 
 
 @dataclass(frozen=True, slots=True)

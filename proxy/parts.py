@@ -175,6 +175,7 @@ def _sites(settings: Settings) -> dict[str, Site]:
             site.allow_credentials,
             site.weights,
             frozenset(site.auth),
+            settings.site_filters(name).is_whole,
         )
         for name, site in settings.sites.items()
     }

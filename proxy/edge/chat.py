@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from proxy.edge.events import number_after
+from proxy.edge.headers import delivery
 from proxy.edge.live import Live
 from proxy.edge.problem import problem
 from proxy.edge.read import Reader, message
@@ -55,7 +57,9 @@ class ChatEdge:
             if prefers_async(http.headers.getall("Prefer", ())):
                 return await _accepted(answer)
             form = wanted(http.headers.getall("Accept", ()))
-            return await (_collected(answer) if form == JSON else self._relay(http, answer, form, after=-1))
+            if form == JSON:
+                return await _collected(answer, delivery(client))
+            return await self._relay(http, answer, form, after=-1, headers=delivery(client))
 
     async def join(self, http: web.Request) -> web.StreamResponse:
         client = await self._flow.admit(self._reader.client(http, "answers"))
@@ -70,26 +74,29 @@ class ChatEdge:
             return web.Response(status=204)  # either tells an EventSource not to come back
         async with self._connections.one(client):
             with answer.listening():
-                return await self._relay(http, answer, form, after)
+                return await self._relay(http, answer, form, after, delivery(client))
 
     async def stop(self, http: web.Request) -> web.Response:
         client = await self._flow.admit(self._reader.client(http, "stop"))
         await self._answers.stop(await self._answers.find(session_of(client), http.match_info["id"]))
         return web.Response(status=204)
 
-    async def _relay(self, http: web.Request, answer: Transcript, form: str, after: int) -> web.StreamResponse:
+    async def _relay(
+        self, http: web.Request, answer: Transcript, form: str, after: int, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
         kind: type[HttpStream] = SseStream if form == EVENT_STREAM else NdjsonStream
         stream = kind(http, answer, self._pings)
         with self._live.streaming(http):
             await answer.opened(COMMIT_AFTER)
             if answer.early is not None:
                 return _refusal(answer.early, answer)
+            stream.response.headers.update(headers)
             await stream.begin()
             await stream.relay(after)
         return stream.response
 
 
-async def _collected(answer: Transcript) -> web.Response:
+async def _collected(answer: Transcript, headers: dict[str, str]) -> web.Response:
     """The whole answer as one JSON object. The filters bound its length."""
     async for _ in answer.follow():
         pass
@@ -98,7 +105,7 @@ async def _collected(answer: Transcript) -> web.Response:
     if answer.failure is not None:
         return _refusal(answer.failure, answer)
     fields: Fields = {"answer_id": answer.id, "text": answer.text}
-    return _json(fields, limits.headers(answer.counts))
+    return _json(fields, limits.headers(answer.counts) | headers)
 
 
 async def _accepted(answer: Transcript) -> web.Response:

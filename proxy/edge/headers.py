@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
-from proxy.model import Site
+from proxy.model import Client, Site
 
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -23,9 +23,17 @@ ALLOW_HEADERS = (
     "X-CSRF-Token, X-Embed-Key, X-Sidegate-Device, X-Sidegate-Conversation, X-Sidegate-Site, traceparent"
 )
 EXPOSE_HEADERS = (
-    "Location, RateLimit, RateLimit-Policy, Retry-After, "
+    "Location, RateLimit, RateLimit-Policy, Retry-After, Sidegate-Answer, "
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"
 )
+
+
+WHOLE = {"Sidegate-Answer": "whole"}  # the site's filters need all of an answer before any of it leaves
+
+
+def delivery(client: Client) -> dict[str, str]:
+    """What the headers of an answer say about how it comes."""
+    return WHOLE if client.site is not None and client.site.is_whole else {}
 
 
 def security_headers(*, production: bool) -> dict[str, str]:

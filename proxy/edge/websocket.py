@@ -18,6 +18,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from proxy.edge.chat import new_request, session_of
 from proxy.edge.events import as_frame, as_push, number_after
+from proxy.edge.headers import delivery
 from proxy.edge.live import Live
 from proxy.edge.read import Reader, json_object, message
 from proxy.edge.runner import forget_heads
@@ -89,6 +90,7 @@ class WebSocketEdge:
         client = await self._flow.admit(self._reader.client(http, "ws"))  # refused before upgrading
         client = replace(client, credential=None)  # it was judged, and isn't kept as long as the socket
         async with self._connections.one(client):  # refused before upgrading, too
+            socket.headers.update(delivery(client))
             await socket.prepare(http)
             forget_heads(http, socket)
             with self._live.socket(http):
