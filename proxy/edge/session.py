@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from aiohttp import web
 
 from proxy.edge.ops import json_response
@@ -10,6 +13,7 @@ from proxy.errors import BadRequest, Denied, SessionInvalid
 from proxy.flow import Flow
 from proxy.guard.failures import Failures
 from proxy.guard.session import TICKET_SECONDS, Issued, Sessions, SessionSettings
+from proxy.model import Client
 from proxy.telemetry import Metrics, audit
 
 
@@ -39,7 +43,8 @@ class SessionEdge:
         client = await self._flow.admit(self._reader.client(http, "session"))
         if client.site is None:
             raise BadRequest("the site is not clear")
-        issued = await self._sessions.open(client, client.site)
+        with self._counted(client, "opening"):
+            issued = await self._sessions.open(client, client.site)
         self._metrics.sessions_opened.labels(client.site.name).inc()
         audit(
             "SESSION_OPENED",
@@ -56,16 +61,9 @@ class SessionEdge:
         token = (await self._reader.json(http)).get("refresh_token")
         if not isinstance(token, str):
             raise BadRequest("no refresh_token", public='The field "refresh_token" must be a string.')
-        try:
+        with self._counted(client, "refresh"):
             async with self._failures.watching(client, token):
                 return self._answer(await self._sessions.refresh(client, token))
-        except Denied as denied:
-            self._metrics.denied.labels("refresh", denied.code, "enforce").inc()
-            audit(
-                "DENIED", stage="refresh", code=denied.code, detail=denied.detail,
-                request_id=client.request_id, ip=client.ip,
-            )  # fmt: skip
-            raise
 
     async def ticket(self, http: web.Request) -> web.Response:
         client = await self._flow.admit(self._reader.client(http, "ticket"))
@@ -80,6 +78,19 @@ class SessionEdge:
             raise SessionInvalid("a ticket ends no session")
         await self._sessions.end(client.session, "visitor")
         return self._with_cookie(web.Response(status=204), "", 0)
+
+    @contextmanager
+    def _counted(self, client: Client, stage: str) -> Iterator[None]:
+        """What is refused behind the guard's stages is counted and told like what they refuse."""
+        try:
+            yield
+        except Denied as denied:
+            self._metrics.denied.labels(stage, denied.code, "enforce").inc()
+            audit(
+                "DENIED", stage=stage, code=denied.code, detail=denied.detail,
+                request_id=client.request_id, ip=client.ip,
+            )  # fmt: skip
+            raise
 
     def _answer(self, issued: Issued) -> web.Response:
         fields: dict[str, object] = {

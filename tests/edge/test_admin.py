@@ -100,6 +100,9 @@ async def test_a_site_has_no_more_sessions_than_it_may(most: int, codes: list[in
             async with visitor.http.post(f"{visitor.url}/v1/session", headers=visitor.headers) as response:
                 found.append(response.status)
         assert found == codes
+        async with visitor.http.get(f"{visitor.ops_url}/metrics") as response:
+            told = 'sidegate_denied_total{code="rate_limited",mode="enforce",stage="opening"} 1.0'
+            assert (told in await response.text()) is (429 in codes)
 
 
 def config(folder: Path, ops_port: int, token: str | None = TOKEN) -> str:

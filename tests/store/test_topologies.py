@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.store import Batch, Tier, Versioned
+from proxy.store import Batch, Listed, Mark, Tier, Versioned
 from proxy.store.failover import FailoverStore
 from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link, key
@@ -33,6 +33,25 @@ async def opened(url: str) -> AsyncIterator[FailoverStore]:
         yield store
     finally:
         await store.close()
+
+
+async def test_sessions_are_ended_and_listed(topology: Topology) -> None:
+    async with opened(topology.url) as store, opened(topology.url) as other:
+        assert store.revocations
+        assert other.revocations
+        await store.revocations.begin("first", 5)
+        mark = Mark("s1", 10, 20)
+        await store.revocations.revoke([mark], 60)
+        found = await other.revocations.revoked(-1)
+        assert (found.name, found.since, list(found.marks)) == ("first", 5, [mark])
+        assert store.sessions
+        assert other.sessions
+        for name in ("s1", "s2", "s3"):
+            assert await store.sessions.enter("shop", Listed(name, "ann", b"facts"), 10, 3, 60) == []
+        assert await store.sessions.enter("shop", Listed("s4", "ann", b"facts"), 10, 3, 60) == ["s1"]
+        await other.sessions.leave("shop", Listed("s2", "ann", b""))
+        await other.sessions.seen("shop", [Listed("s3", "ann", b"facts")], 60)
+        assert [known.name for known in await other.sessions.listed("shop", "ann", 0, 10, 60)] == ["s3", "s4"]
 
 
 async def test_every_operation_is_possible(topology: Topology) -> None:
