@@ -103,6 +103,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             budgets={name: settings.site_budgets(name) for name in sites},
             max_chars={name: settings.site_filters(name).max_chars for name in sites},
             desk=resources.desk,
+            detectors=resources.detectors,
         ),
         signer=signer,
         upstreams=resources.lines,

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
+
 from proxy import upstream
 from proxy.config import Secret
 from proxy.content.vault import Safe
 from proxy.guard.customer_token import JwtSettings
+from proxy.guard.detectors import HttpDetector
 from proxy.guard.jwks import KeySource, RemoteKeys, StaticKey
 from proxy.guard.masking import Keeper
 from proxy.guard.presence import Presence
@@ -62,6 +65,7 @@ class Resources:
     customer_keys: KeySource | None
     keeper: Keeper
     presence: Presence
+    detectors: dict[str, list[HttpDetector]]
 
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
@@ -95,10 +99,11 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         presence = await stack.enter_async_context(_presence(settings, session_key, store, revocations))
         keys = await stack.enter_async_context(_customer_keys(settings.keys.jwt, metrics))
         keeper = _keeper(settings, session_key, store)
+        detectors = await stack.enter_async_context(_detectors(settings))
         yield Resources(
             session_key=session_key, store=store, signer=signer, lines=lines, channels=channels, journal=journal,
             desk=desk, reputation=reputation, claims=claims, revocations=revocations, customer_keys=keys, keeper=keeper,
-            presence=presence,
+            presence=presence, detectors=detectors,
         )  # fmt: skip
 
 
@@ -181,6 +186,18 @@ async def _revocations(
         yield revocations
     finally:
         await revocations.close()
+
+
+@asynccontextmanager
+async def _detectors(settings: Settings) -> AsyncIterator[dict[str, list[HttpDetector]]]:
+    """Those of the sites that have any, over one pool of connections."""
+    written = {name: settings.site_content(name).detectors for name in settings.sites}
+    if not any(written.values()):
+        yield {}
+        return
+    # No cookies: nothing of one message may travel with another.
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http:
+        yield {name: [HttpDetector(each, http) for each in detectors] for name, detectors in written.items()}
 
 
 @asynccontextmanager

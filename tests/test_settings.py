@@ -17,6 +17,7 @@ from proxy.config import A_SECRET, ConfigError, Problem, Secret, parse_yaml
 from proxy.forms import Form, describe, field_form, forms, inside, is_section, items_of, values_of
 from proxy.guard.budget import BudgetSettings
 from proxy.guard.content import ContentSettings
+from proxy.guard.detectors import DetectorSettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
 from proxy.settings import MAKE_KEY, RULES, Loaded, Settings, is_loopback, json_schema, load
 from proxy.starter import starter
@@ -466,6 +467,7 @@ def test_the_full_file_has_every_setting_and_no_other() -> None:
     # Shown for one site: the default is empty.
     below = {f"filters.redact[].{name}" for name in ("pattern", "replacement", "whole")}
     below |= {f"budgets[].{name}" for name in BudgetSettings.model_fields}
+    below |= {f"content.detectors[].{name}" for name in DetectorSettings.model_fields}
     assert found - {"upstreams.NAME", "sites.NAME", "signing.previous.NAME"} == known - below
     assert {"sites.NAME." + path for path in below} <= {path for path, _ in written(Settings, full())}
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from proxy.content.detect import Detector
 from proxy.guard.auth import Auth, Standing
 from proxy.guard.budget import Budget, BudgetSettings
-from proxy.guard.content import Content, ContentSettings
+from proxy.guard.content import Content, ContentSettings, Detectors
 from proxy.guard.csrf import Csrf, UrlTokens
+from proxy.guard.detectors import HttpDetector
 from proxy.guard.failures import Failures, Watched
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.masking import Masking
@@ -65,6 +66,7 @@ def message_stages(
     budgets: Mapping[str, Sequence[BudgetSettings]],
     max_chars: Mapping[str, int],
     desk: Desk,
+    detectors: Mapping[str, Sequence[HttpDetector]],
 ) -> list[Stage[Request]]:
     """Once per message. Only the stages that some site has something for."""
     modes: tuple[Mode, ...] = ("enforce", "observe")
@@ -81,5 +83,10 @@ def message_stages(
         *(Limits(limits, store, mode, reputation.trust) for mode in ruled),
         *contents,
         masking,
+        *(Detectors(content, mode, detectors) for mode in modes if _asks(content, mode)),
         *(Budget(budgets, max_chars, desk, mode) for mode in spent),
     ]
+
+
+def _asks(content: Mapping[str, ContentSettings], mode: Mode) -> bool:
+    return any(one.mode == mode and one.detectors for one in content.values())

@@ -7,7 +7,7 @@ that no rule knows. A detection is a reason to refuse, its absence is no proof o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from proxy.config import Section
 from proxy.content.detect import CATEGORIES, THRESHOLD, Detector, Hit, Judgement
 from proxy.content.html import sanitize
 from proxy.errors import ContentBlocked
+from proxy.guard.detectors import DetectorSettings, HttpDetector, ask_all
 from proxy.guard.habits import Habits
 from proxy.guard.masking import PiiSettings
 from proxy.model import Mode, Request
@@ -50,6 +51,7 @@ class ContentSettings(Section):
     mode: Mode = "enforce"
     rules: RuleSettings = RuleSettings()
     pii: PiiSettings = PiiSettings()
+    detectors: Annotated[tuple[DetectorSettings, ...], Field(max_length=5)] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +108,53 @@ class Content:
             return request
         judgements = [self._detector.judge(text) for text in texts(request)]
         judgement = plus(together(judgements), self._habits.judge(request))
-        finding = weigh(request.message.text, judgement, actions)
-        if finding.flags or finding.action != "allow":
-            self._tell(request, finding)
-        if finding.action == "block":
-            raise ContentBlocked(_reason(finding))
-        if finding.scores:
-            verdict = replace(request.verdict, scores=finding.scores, flags=request.verdict.flags + finding.flags)
-            request = replace(request, verdict=verdict)
-        if self.mode == "observe" or not is_cleaned(finding.flags, actions):
-            return request
-        context = {name: cleaned(value) for name, value in request.message.context.items()}
-        return replace(request, message=replace(request.message, text=finding.text, context=context))
+        return settled(request, judgement, actions, self.mode)
 
-    def _tell(self, request: Request, finding: Finding) -> None:
-        parts = {hit.rule: hit.weight for hit in finding.hits[:MAX_RULES_TOLD]}
-        audit(
-            "CONTENT", site=request.site.name, action=finding.action, mode=self.mode, scores=dict(finding.scores),
-            parts=parts, request_id=request.id, ip=request.client.ip,
-        )  # fmt: skip
+
+class Detectors:
+    """The detectors of yours that sites have, for the sites in one mode; asked about what goes upstream."""
+
+    name = "detectors"
+
+    def __init__(
+        self, content: Mapping[str, ContentSettings], mode: Mode, detectors: Mapping[str, Sequence[HttpDetector]]
+    ) -> None:
+        self.mode = mode
+        self._actions = {site: settings.rules.actions() for site, settings in content.items() if settings.mode == mode}
+        self._detectors = detectors
+
+    async def check(self, request: Request) -> Request:
+        actions = self._actions.get(request.site.name)
+        detectors = self._detectors.get(request.site.name)
+        if actions is None or not detectors:
+            return request
+        judgement = together(await ask_all(detectors, request))
+        return settled(request, judgement, actions, self.mode)
+
+
+def settled(request: Request, judgement: Judgement, actions: Mapping[str, Action], mode: Mode) -> Request:
+    """What becomes of a request that was judged: its verdict, and what may go upstream. Raises ContentBlocked."""
+    finding = weigh(request.message.text, judgement, actions)
+    if finding.flags or finding.action != "allow":
+        _tell(request, finding, mode)
+    if finding.action == "block":
+        raise ContentBlocked(_reason(finding))
+    if finding.scores:
+        before = request.verdict
+        flags = (*before.flags, *(flag for flag in finding.flags if flag not in before.flags))
+        request = replace(request, verdict=replace(before, scores={**before.scores, **finding.scores}, flags=flags))
+    if mode == "observe" or not is_cleaned(finding.flags, actions):
+        return request
+    context = {name: cleaned(value) for name, value in request.message.context.items()}
+    return replace(request, message=replace(request.message, text=finding.text, context=context))
+
+
+def _tell(request: Request, finding: Finding, mode: Mode) -> None:
+    parts = {hit.rule: hit.weight for hit in finding.hits[:MAX_RULES_TOLD]}
+    audit(
+        "CONTENT", site=request.site.name, action=finding.action, mode=mode, scores=dict(finding.scores),
+        parts=parts, request_id=request.id, ip=request.client.ip,
+    )  # fmt: skip
 
 
 def _reason(finding: Finding) -> str:
