@@ -12,7 +12,7 @@ from proxy.filters.whole import filtered, filtered_text
 
 REDACT = chain_maker(FilterSettings(redact=(RedactSettings(pattern="[0-9]{4}", replacement="#"),)))
 SHORT = chain_maker(FilterSettings(max_chars=3))
-PLAIN = chain_maker(FilterSettings(max_chars=100))
+PLAIN = chain_maker(FilterSettings(pii=False, secrets=False, max_chars=100))
 TEXTS = st.text(alphabet="ab cé😀.?!\n", max_size=20)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9999, 9999) | st.floats(allow_nan=False) | TEXTS,
