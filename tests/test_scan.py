@@ -67,6 +67,12 @@ def test_a_score_below_the_threshold_is_no_detection() -> None:
     assert run("it was £500").output.splitlines()[1] == "  spam 0.2"
 
 
+def test_each_category_has_its_own_hits() -> None:
+    output = run("'; drop table users-- <script>alert(1)</script>").output
+    assert output.index("  sql_injection") != output.index("  xss")
+    assert output.count("xss-script-acts") == 1
+
+
 def test_a_file_is_scanned(tmp_path: Path) -> None:
     (tmp_path / "text").write_text(ATTACK)
     assert run("--file", str(tmp_path / "text")).output.startswith("block\n")

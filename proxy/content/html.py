@@ -13,7 +13,6 @@ import bleach
 
 MAX_TAG_CHARS = 1000  # a longer one is escaped without being parsed: bleach takes milliseconds for it
 MAX_TAGS = 50  # likewise
-MAX_ROUNDS = 4
 
 # A tag, comment or declaration as HTML begins one (WHATWG HTML 13.2.5.6, tag open state). A `<` and a letter are text
 # as long as neither a `>` nor an attribute follows: `x<y`.
@@ -29,12 +28,7 @@ def sanitize(text: str) -> str:
     seen = _NOT_SEEN.sub("", text)
     if not _MARKUP.search(seen):
         return text
-    show = _shown if seen.count("<") <= MAX_TAGS else _escaped
-    for _ in range(MAX_ROUNDS):
-        seen = _MARKUP.sub(show, seen)
-        if not _MARKUP.search(seen):
-            return seen
-    return seen.replace("<", "&lt;")
+    return _MARKUP.sub(_shown if seen.count("<") <= MAX_TAGS else _escaped, seen)
 
 
 def _shown(found: re.Match[str]) -> str:

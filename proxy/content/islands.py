@@ -8,7 +8,6 @@ other than percent, entity and backslash escapes, and stretches too short to car
 from __future__ import annotations
 
 import base64
-import binascii
 import codecs
 import re
 from collections.abc import Iterator
@@ -98,10 +97,8 @@ def _decoded(text: str) -> Iterator[str]:
 
 def _base64(text: str) -> bytes:
     text = text.rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        return base64.b64decode(text[: len(text) - (len(text) % 4 == 1)] + "=" * (-len(text) % 4))
-    except binascii.Error:
-        return b""
+    whole = text[: len(text) - (len(text) % 4 == 1)]  # a lone character at the end stands for nothing
+    return base64.b64decode(whole + "=" * (-len(whole) % 4))
 
 
 def _hex(text: str) -> bytes:

@@ -8,8 +8,9 @@ import functools
 
 import pytest
 
+from proxy.content.detect import packs
 from proxy.guard.content import ContentSettings
-from proxy.rates import Rate, rates
+from proxy.rates import Rate, rates, rows
 from proxy.scan import Scanner
 from tests.corpora import FOLDER
 
@@ -19,6 +20,12 @@ def measured() -> dict[tuple[str, str], Rate]:
     if not any(FOLDER.glob("*.jsonl")):
         pytest.fail(f"No sets in {FOLDER}: put them there, or set SIDEGATE_CORPORA to the folder that holds them.")
     return {(rate.set, rate.category): rate for rate in rates(FOLDER, Scanner(ContentSettings()).judge)}
+
+
+def test_no_example_of_a_rule_is_a_row_of_a_set() -> None:
+    texts = {str(row.get("text")).strip().lower() for path in FOLDER.glob("*.jsonl") for row in rows(path)}
+    examples = [example for rule in packs() for example in (*rule.matches, *rule.passes)]
+    assert [example for example in examples if example.strip().lower() in texts] == []
 
 
 @pytest.mark.parametrize(
