@@ -1,4 +1,4 @@
-"""Rule packs as data, and what they make of a text: a score for each category, and which rule hit where.
+"""Rule packs as data, and what they and a model make of a text: a score for each category, and what hit where.
 
 A score of 1.0 or more is a detection; a rule that isn't proof by itself weighs less. Patterns are RE2's, so matching
 takes a time linear in the text, whoever writes it. What rules don't stop: what nobody wrote a rule for.
@@ -7,7 +7,7 @@ takes a time linear in the text, whoever writes it. What rules don't stop: what 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Literal, get_args
@@ -17,12 +17,14 @@ import yaml
 from pydantic import Field, TypeAdapter
 
 from proxy.config import Section
-from proxy.content import Span
+from proxy.content import Span, injection
+from proxy.content.mention import is_mentioned
 from proxy.content.normalise import Normal, normalise
 
 Category = Literal["xss", "sql_injection", "command_injection", "path_traversal", "prompt_injection", "spam", "bot"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 THRESHOLD = 1.0
+MODEL = "pi-model"  # the hit of the trained model, beside those of the rules; it adds up with them
 
 
 class Rule(Section):
@@ -48,7 +50,9 @@ class Pack(Section):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A rule that matched. `span.kind` is the rule's category; positions are those of the text as it came."""
+    """A rule that matched, or the model (`weight` is its score then). `span.kind` is the category; positions are those
+    of the text as it came.
+    """
 
     rule: str
     category: str
@@ -89,7 +93,7 @@ def _whole(pattern: str, pack: Pack) -> str:
 
 
 class Detector:
-    """Rules, ready to be run. Holds no text; may be shared."""
+    """Rules, ready to be run, and the model for prompt injection. Holds no text; may be shared."""
 
     def __init__(self, rules: Iterable[Rule] | None = None) -> None:
         self.rules = tuple(packs() if rules is None else rules)
@@ -116,12 +120,23 @@ class Detector:
                 rule = self.rules[index]
                 if rule.id not in hits and (found := self._patterns[index].search(data)):
                     hits[rule.id] = _hit(rule, normal, reading, data, found.span())
+        if suspicion := injection.find(normal):
+            start, end = suspicion.start, suspicion.end
+            hits[MODEL] = Hit(MODEL, "prompt_injection", suspicion.score, Span(start, end, "prompt_injection"))
         if not hits:
             return NOTHING
+        hits = {name: _heard(hit, normal.source) for name, hit in hits.items()}
         scores: dict[str, float] = {}
         for hit in hits.values():
             scores[hit.category] = scores.get(hit.category, 0.0) + hit.weight
         return Judgement(scores, tuple(hits.values()))
+
+
+def _heard(hit: Hit, text: str) -> Hit:
+    """An order to the model that is only quoted counts for half."""
+    if hit.category == "prompt_injection" and is_mentioned(text, hit.span.start, hit.span.end):
+        return replace(hit, weight=hit.weight / 2)
+    return hit
 
 
 def _hit(rule: Rule, normal: Normal, reading: str, data: bytes, place: tuple[int, int]) -> Hit:

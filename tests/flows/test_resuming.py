@@ -125,7 +125,6 @@ async def test_a_renewal_under_load_loses_and_doubles_no_answer_though_all_take_
                     tasks.create_task(load.listen(f"slow-{number}", url, through))
                 for number in range(POSTS):
                     tasks.create_task(load.post(f"quick-{number}", server.port))
-                await eventually(lambda: sum(one.startswith("slow") for one in load.sent) >= STREAMS)
                 server.send(signal.SIGHUP)
                 await server.says("all workers renewed")
                 load.enough.set()
@@ -133,7 +132,7 @@ async def test_a_renewal_under_load_loses_and_doubles_no_answer_though_all_take_
             asked = Counter(str(asked.json["chatInput"]) for asked in hook.asked)
             assert asked == Counter(load.sent)
             assert set(asked.values()) == {1}
-            assert load.returns > 0  # some were sent away, and came back
+            assert load.returns >= STREAMS / 2  # they were sent away, and came back
             assert len(load.sent) > 500  # there was a load
             await eventually(lambda: not before & set(server.workers()))
 

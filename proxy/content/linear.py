@@ -1,0 +1,194 @@
+"""A small linear model over hashed word and stem n-grams, and the stretch of a text that speaks most for it.
+
+A text's score is the greatest sum of weights over any run of its words, so an attack inside an ordinary message counts
+for what it is by itself, and what stands around it doesn't water it down. What it doesn't see: meaning, what words
+that weren't in training stand for, and anything in punctuation. Time and space are linear in the text's length.
+"""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes: TypeAlias = NDArray[np.uint64]
+Indices: TypeAlias = NDArray[np.int64]
+
+BITS = 18  # 2 ** BITS weights of one byte each
+FEATURES = 8  # of each word
+BLOCK = 4096  # characters looked at in one go
+OVERLAP = 512  # and what two blocks share, so that what a cut would split is whole in one of them
+STEM = 4  # characters: enough of a word to be the same word in another form, in most languages
+
+NOTHING = 0  # the weight that n-grams have which would begin before the text: a phrase is worth the same anywhere
+_REACHING_BACK = ([2, 3, 4, 5, 6, 7], [4, 5, 6, 7], [7])  # columns of `_grams`, by how many words they look back
+
+# Polynomial hashes: the hash of text[s:e] is a difference of running sums, brought back to position 0.
+_FACTOR = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2 ** 64
+_MODULUS = 1 << 64
+_MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
+_HEAD = "<3d"
+_SPACE, _LETTER, _SIGN = 0, 1, 2  # a sign is a word by itself: scripts that are written without spaces
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of a text that scored best, `text[start:end]`, and its log-odds."""
+
+    score: float
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Weights of one byte, in units of `unit`; `toll` is what each word costs, `start` what every text begins with."""
+
+    weights: NDArray[np.int8]
+    unit: float
+    toll: float
+    start: float
+
+    def best(self, text: str) -> Stretch:
+        """The stretch of the text that is most likely what the model was trained to find."""
+        if len(text) <= BLOCK:
+            return self._best(text, 0)
+        blocks = range(0, len(text) - OVERLAP, BLOCK - OVERLAP)
+        return max((self._best(text[at : at + BLOCK], at) for at in blocks), key=lambda stretch: stretch.score)
+
+    def _best(self, text: str, offset: int) -> Stretch:
+        words = _words(text)
+        if not len(words.starts):
+            return Stretch(self.start, offset, offset)
+        sums = np.cumsum(self.weights[_grams(words)].sum(axis=1, dtype=np.int64) * self.unit - self.toll)
+        before = np.concatenate(([0.0], sums[:-1]))
+        lowest = np.minimum.accumulate(before)
+        last = int((sums - lowest).argmax())
+        first = int(before[: last + 1].argmin())
+        gain = max(0.0, float(sums[last] - before[first]))
+        return Stretch(self.start + gain, offset + int(words.starts[first]), offset + int(words.ends[last]))
+
+
+def dump(model: Model) -> bytes:
+    """What `load` reads: three little-endian doubles and the weights, deflated."""
+    head = struct.pack(_HEAD, model.unit, model.toll, model.start)
+    return zlib.compress(head + model.weights.tobytes(), 9)
+
+
+def load(data: bytes) -> Model:
+    """The model that `dump` wrote. Raises zlib.error or ValueError for other bytes."""
+    plain = zlib.decompress(data)
+    size = struct.calcsize(_HEAD)
+    if len(plain) != size + (1 << BITS):
+        raise ValueError(f"a model has {1 << BITS} weights, not {len(plain) - size}")
+    unit, toll, start = struct.unpack_from(_HEAD, plain)
+    return Model(np.frombuffer(plain, np.int8, offset=size), unit, toll, start)
+
+
+def features(text: str) -> Indices:
+    """Which weights each word of a text (at most BLOCK characters) has: shape (words, FEATURES)."""
+    return _grams(_words(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Where the words of a text are, and the hashes of each and of its stem."""
+
+    starts: Indices
+    ends: Indices
+    hashes: Codes
+    stems: Codes
+
+
+def _words(text: str) -> _Words:
+    tables = _tables()
+    codes = np.minimum(np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32), 0xFFFF)
+    kinds = tables.kinds[codes]
+    is_word = kinds != _SPACE
+    is_border = (kinds[1:] != kinds[:-1]) | (kinds[1:] == _SIGN)
+    begins, closes = is_word.copy(), is_word.copy()
+    begins[1:] &= is_border
+    closes[:-1] &= is_border
+    starts, ends = np.flatnonzero(begins), np.flatnonzero(closes) + 1
+    running = np.zeros(len(codes) + 1, np.uint64)
+    np.cumsum(tables.folded[codes] * tables.powers[: len(codes)], out=running[1:])
+    inverses = tables.inverses[starts]
+    hashes = (running[ends] - running[starts]) * inverses
+    stems = (running[np.minimum(ends, starts + STEM)] - running[starts]) * inverses
+    return _Words(starts, ends, hashes, stems)
+
+
+def _grams(words: _Words) -> Indices:
+    """The features of each word: itself, its stem, and both with the words before it."""
+    one, two, three, four = (np.uint64(factor) for factor in _MIX)
+    whole, stem = _stirred(words.hashes * one), _stirred(words.stems * two)
+    whole_1, whole_2, whole_3 = (_before(whole, back) for back in (1, 2, 3))
+    stem_1, stem_2 = (_before(stem, back) for back in (1, 2))
+    pair, stem_pair = whole + whole_1 * three, stem + stem_1 * three
+    triple = pair + whole_2 * four
+    found = np.stack(
+        (
+            whole,
+            stem,
+            pair,
+            stem_pair,
+            triple,
+            stem_pair + stem_2 * four,
+            stem + stem_2 * one,
+            triple + whole_3 * two,
+        ),
+        axis=1,
+    )
+    places = (_stirred(found * two) * one >> np.uint64(64 - BITS)).astype(np.int64)
+    for back, columns in enumerate(_REACHING_BACK, start=1):
+        places[:back, columns] = NOTHING
+    return places
+
+
+def _stirred(codes: Codes) -> Codes:
+    return codes ^ (codes >> np.uint64(32))
+
+
+def _before(codes: Codes, back: int) -> Codes:
+    """The word `back` places before each; whatever, where there is none."""
+    moved = np.ones_like(codes)
+    moved[back:] = codes[:-back] if back < len(codes) else moved[back:]
+    return moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    kinds: NDArray[np.uint8]
+    folded: Codes
+    powers: Codes
+    inverses: Codes
+
+
+@lru_cache(1)
+def _tables() -> _Tables:
+    kinds = np.array([_kind(code) for code in range(0x10000)], np.uint8)
+    folded = np.array([_folded(code) for code in range(0x10000)], np.uint64)
+    inverse = pow(_FACTOR, -1, _MODULUS)
+    powers = np.array([pow(_FACTOR, place, _MODULUS) for place in range(BLOCK)], np.uint64)
+    inverses = np.array([pow(inverse, place, _MODULUS) for place in range(BLOCK)], np.uint64)
+    return _Tables(kinds, folded, powers, inverses)
+
+
+def _kind(code: int) -> int:
+    if 0x0E00 <= code < 0x0F00 or 0x3040 <= code < 0x3100 or 0x3400 <= code < 0xA000:  # Thai, Lao, kana, ideographs
+        return _SIGN
+    return _LETTER if unicodedata.category(chr(code))[0] in "LMN" else _SPACE
+
+
+def _folded(code: int) -> int:
+    """A letter without case and accent; katakana as hiragana. Never 0, which would hide a letter from the hash."""
+    if 0x30A1 <= code <= 0x30F6:
+        return code - 0x60
+    letter = unicodedata.normalize("NFD", chr(code).lower())[:1] if code < 0x2000 else chr(code)
+    return ord(letter) or 1
