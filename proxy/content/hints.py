@@ -15,7 +15,8 @@ _NUMBER = r"(?:\W{0,3}(?:numbers?|num|no|nr|id|code)\b)?"
 _WORDS = {
     "policy": (
         rf"\b(?:insurance|policy|member|subscriber|medicare|medicaid|health plan){_NUMBER}|\bmbi\b",
-        r"\begk\b|versicher\w*|krankenkasse\w*|\bpolice\b|assurance|p[oó]lizas?|seguro|polizza|assicurazione|ap[oó]lice",
+        r"\begk\b|versicher\w*|krankenkasse\w*|\bpolice\b|assurance|p[oó]lizas?|seguro|polizza|assicurazione",
+        r"ap[oó]lice",
         r"verzekering\w*|polis(?:nummer|\b)|ubezpiecze\w*|sigorta\w*",
         r"полис\w*|страхов\w*|بوليصة|تأمين|बीमा|पॉलिसी|保单|保單|保险|保險|保険|証券番号",
     ),
@@ -26,12 +27,14 @@ _WORDS = {
     ),
     "ssn": (r"\bssn\b|social.?security|\bsocial\b",),
     "phone": (
-        r"\bphones?\b|telephone|\btel\b|\bmobile\b|\bcell(?:phone)?\b|\bfax\b|whats.?app|\bsms\b|\btexts?\b|\bdial\b",
-        r"\bcall(?:ed|ing|s)?\b|\breach\b|\bring\b|\banswering\b|\bmessages? to\b|\bregistered\b|\bhotline\b",
-        r"\bcontact\b|\bdesk\b|\bviber\b|\bsignal\b|\btelegram\b|\btelefon\w*|\bhandy\w*|\bmobil\w*",
+        r"\bphones?\b|telephone|\btel\b|\bmobile\b|\bcell(?:phone)?\b|\bfax\b|whats.?app|\bsms\b",
+        r"\btext(?:ed)? (?:me|us)\b|\bdial\b|\bcall(?:ed|ing|s)?\b|\breach\b|\bring\b",
+        r"\banswering\b|\bmessages? to\b|\bregistered\b|\bhotline\b|\bcontact\b|\bdesk\b|\bviber\b|\bsignal\b",
+        r"\btelegram\b|\btelefon\w*|\bhandy\w*|\bmobil\w*",
         r"rufnummer|\banrufen\b|\bruf\w* mich",
         r"t[eé]l[eé]phone|\bportable\b|\bappel\w*|\bjoindre\b|tel[eé]fonos?|m[oó]vil|celular",
-        r"\bll[aá]m\w*|telefono|cellulare|chiam\w*|telefone|telem[oó]vel|\bligu\w*|\bligar\b|telefoon\w*|\bbel(?:len)?\b",
+        r"\bll[aá]m\w*|telefono|cellulare|chiam\w*|telefone|telem[oó]vel|\bligu\w*|\bligar\b|telefoon\w*",
+        r"\bbel(?:len)?\b",
         r"zadzwo\w*|\bkom[oó]rk\w*|numaram|\barayın|\baramak\b",
         r"телефон\w*|\bтел\b|позвон\w*|звон\w*|мобильн\w*|هاتف|جوال|اتصل|फ़ोन|फोन|मोबाइल|电话|電話|手机|手機|携帯|致电",
     ),

@@ -13,6 +13,11 @@ _JOINED = re.compile("[A-Za-z0-9_#$€£\u00c0-\u024f\u0400-\u04ff]")
 _JOINED_RIGHT = re.compile("[A-Za-z_%$€\u00c0-\u024f\u0400-\u04ff]")
 _EXTENSION = re.compile(r" ?(?:x|ext\.? ?|#)[0-9]{1,6}\b", re.IGNORECASE)
 _LABEL = re.compile(r"[ \-(]{1,2}(?:office|fax|mobile|cell|home|work|desk|phone|tel)\b", re.IGNORECASE)
+_COUNTED = re.compile(
+    r" (?:seconds|minutes|hours|days|users|people|customers|visitors|times|records|rows|items|files|messages|requests"
+    r"|bytes|points|views|followers|euros?|dollars|[kmg]b|km|ms)\b",
+    re.IGNORECASE,
+)
 _TRUNK = "0"  # what a national number begins with in most of the world
 
 
@@ -29,7 +34,7 @@ def phone_end(run: Run, said: str) -> int | None:
 def _is_phone(run: Run, said: str) -> bool:
     if "+" in run.prefix:
         return 6 < run.count < 16 and run.digits[0] != _TRUNK  # ITU-T E.164
-    if run.is_date or _is_measure(run):
+    if run.is_date or _is_measure(run) or _COUNTED.match(run.text, run.end):
         return False
     if (said == "phone" or _LABEL.match(run.text, run.end)) and run.count < 14:
         return run.count > 6 or len(run.sizes) > 1

@@ -36,7 +36,7 @@ _WORDS = (
     r"|senha|wachtwoord|has[lł]o|парол[ья]|密码|密碼|パスワード"
     r"|(?:api|access|auth|private|secret|signing|encryption)[ _-]?keys?"
     r"|(?:account|license)[ _-]?keys?|access[ _-]?id|client[ _-]?(?:secret|srt|id)|app[ _-]?(?:secret|id)"
-    r"|credentials?|creds?|_key|_auth|_pass|key)"
+    r"|credentials?|creds?|_auth|_pass|\bkeys?\b|_keys?\b|(?-i:[a-z]Keys?)\b)"
 )
 _WORD = re2.compile("(?i)" + _WORDS)
 # What may stand behind the word in code and prose, and the beginning of the value.
@@ -54,6 +54,8 @@ _HOLLOW = re.compile(
 )
 _NAMES = re.compile(r"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")  # a.b.c, of code
 _ODD = re.compile(r"[A-Za-z][_=!@#$%^&*~-][A-Za-z]")
+_SIGN = re.compile(r"[=:>]")
+_ASSIGNS = re.compile(r"[=:>|,]|\s(?:is|are|ist|lautet|es|est|é|è|to)\s", re.IGNORECASE)
 _REST = re.compile(r"[^\s\"'`]*")
 _ENDS = re.compile(r"[.,;:!?)\]}>\\]+\Z")
 _LEAST_ENTROPY = 2.8  # bits a character; a number of 16 digits has at most 3.3, a word of 12 letters about 3
@@ -99,7 +101,8 @@ def _assigned(text: str) -> Iterator[Span]:
 
 
 def _is_secret(value: str, word: str, *, is_quoted: bool) -> bool:
-    is_password = _PASSWORD.search(word) is not None
+    is_assigned = _ASSIGNS.search(word) is not None
+    is_password = is_assigned and _PASSWORD.search(word) is not None
     if _is_hollow(value) or "://" in value or not (_is_mixed(value) or (is_password and is_quoted and _is_odd(value))):
         return False
     if is_password:
@@ -108,7 +111,7 @@ def _is_secret(value: str, word: str, *, is_quoted: bool) -> bool:
         return False
     if value.isdigit():
         return len(value) >= 12 and _entropy(value) >= 2
-    is_bare = not is_quoted and not re.search(r"[=:>]", word)  # in prose, `the key X` or `my key is X`
+    is_bare = not is_quoted and not _SIGN.search(word)  # in prose, `the key X` or `my key is X`
     return len(value) >= (16 if is_bare else 8) and _entropy(value) >= (3.2 if is_bare else _LEAST_ENTROPY)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.content.checksums import luhn
 from proxy.content.pii import KINDS, find
 
 CARD, AMEX, DINERS, LONG_VISA = "4556737586899855", "371449635398431", "30569309025904", "4929720186344325198"
@@ -39,6 +42,22 @@ def nothing(text: str) -> None:
 )  # fmt: skip
 def test_a_card_is_found_however_it_is_grouped_and_in_any_digits(card: str) -> None:
     only(f"please charge {card}, thanks", card, "card")
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([("4", 16), ("4", 13), ("4", 19), ("51", 16), ("2720", 16), ("37", 15), ("36", 14), ("5018", 12)]),
+    st.text("0123456789", min_size=18, max_size=18),
+    st.sampled_from(["", " ", "-", ".", "\u00a0", "_", " - ", "\n", "·"]),
+)
+def test_any_card_of_a_brand_is_found(brand: tuple[str, int], digits: str, apart: str) -> None:
+    beginning, length = brand
+    number = (beginning + digits)[: length - 1]
+    number += next(digit for digit in "0123456789" if luhn(number + digit))
+    sizes = [4, 6, 5] if length in (14, 15) else [4] * 5
+    at = [sum(sizes[:count]) for count in range(len(sizes) + 1)]
+    card = apart.join(number[start:end] for start, end in pairwise(at) if number[start:end])
+    only(f"the card {card}, please", card, "card")
 
 
 def test_cards_in_a_row_are_told_apart() -> None:
@@ -253,7 +272,9 @@ def test_a_phone_is_found_by_the_word_beside_it(text: str, phone: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "40612345", "call 211234", "in 2019 or 2020", "call on 2024-01-31", "call on 31.01.2024 15", "call 10.30-11.30",
+        "40612345", "call 211234",
+        "I registered 1234567 users", "reach 5000000 people", "text = '1234567'",
+        "in 2019 or 2020", "call on 2024-01-31", "call on 31.01.2024 15", "call 10.30-11.30",
         "call 192.168.10.11", "call 3.14159265", "order (415) 555-2671", "x0171 2345678", "#0171 2345678",
         "0171 2345678%",
         "item/0171 2345678", "part-0171 2345678", "+0123456789", "+1234567890123456", "-26.482066, 36.432141",
