@@ -72,3 +72,14 @@ def test_so_many_attacks_are_found(name: str, category: str, least: float) -> No
 )
 def test_harmless_texts_are_left_alone(name: str, category: str, most: float) -> None:
     assert measured()[name, category].percent <= most
+
+
+def test_every_harmless_text_that_passes_goes_through_as_it_came() -> None:
+    scanner = Scanner(ContentSettings())
+    changed = []
+    for path in sorted(FOLDER.glob("benign_*.jsonl")):
+        for row in rows(path):
+            scanned = scanner.scan(row["text"])
+            if row["label"] == "allow" and scanned.finding.action != "block" and not scanned.masked:
+                changed += [row["id"]] if scanned.text != row["text"] else []
+    assert changed == []
