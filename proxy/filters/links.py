@@ -24,9 +24,8 @@ _EVENT_OR_TAG = re.compile(_EVENT.pattern + r"|<(?=[a-zA-Z/!?])", re.IGNORECASE)
 _BEGUN = re.compile(r"(?:h(?:t(?:tps?(?::/?)?|t)?)?|f(?:t(?:p(?::/?)?)?)?|w{1,3})\Z", re.IGNORECASE)
 _BEGUN_OR_TAG = re.compile(_BEGUN.pattern + r"|<\Z", re.IGNORECASE)
 _MAX_BEGUN = 7
-# `](` that is no link: an index and a call, in code with more in it. None of them leads to another host.
-_CALL = regex.compile(r"\([\w$]{0,20}\)")
-_CALL_IN_CODE = regex.compile(r"\(\s{0,8}(?:[\"'\[({)]|[\w$.*+=-]{1,40}[\s),\"'(\[{;>])")
+# `](` that is no link, in code: an index and a call. It can't lead to another host either.
+_CALL = regex.compile(r"\(\s{0,8}(?:[\"'\[({)]|[\w$.*+=-]{1,40}[\s),\"'(\[{;>])")
 # `]:` that is no definition: words follow, where CommonMark 4.7 takes an address and at most a title.
 _NOTE = regex.compile(r":[ \t]{1,8}[^\s:/\\&<>%\"'(]{1,40}[ \t]{1,8}[^\s\"'(]")
 _NONE = regex.compile(r"(?!)")
@@ -132,7 +131,7 @@ class Links:
         follows = text[after : after + 1]
         if follows == "(":
             allowed, rule = self._addresses.inline, "image" if is_image else "link"
-            harmless = _NONE if is_image else _CALL_IN_CODE if self._fences.inside else _CALL
+            harmless = _CALL if self._fences.inside and not is_image else _NONE
         elif follows == ":" and self._definition == self._fences.paragraph:
             allowed, harmless, rule = self._addresses.definition, _NOTE, "definition"
         else:

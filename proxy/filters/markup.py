@@ -17,10 +17,11 @@ from proxy.filters.tags import Strip
 # https://html.spec.whatwg.org/multipage/parsing.html#tag-open-state: whatever else follows `<`, it's a character.
 _OPENS = re.compile(r"<(?=[a-zA-Z/!?])")
 # A tag without `=` has no attribute with a value: no handler, no address, no style. It may stay in code, where
-# `#include <stdio.h>` and `List<String>` must, unless it changes how a browser reads what comes after it.
+# `#include <stdio.h>` and `List<String>` must, unless it changes how a browser reads what comes after it, or makes a
+# form, which a click would send.
 LOUD = (
-    "frameset", "iframe", "listing", "math", "noembed", "noframes", "noscript", "plaintext", "script", "select",
-    "style", "svg", "template", "textarea", "title", "xmp",
+    "button", "form", "frameset", "iframe", "input", "listing", "math", "noembed", "noframes", "noscript", "plaintext",
+    "script", "select", "style", "svg", "template", "textarea", "title", "xmp",
 )  # fmt: skip
 _QUIET = re.compile(rf"<(?!/?(?:{'|'.join(LOUD)})[\s/>])(?:/?[a-zA-Z]|!doctype\s)[^=<>\n]*>", re.IGNORECASE)
 _QUIET_SO_FAR = re.compile(r"<[^=<>\n]{0,40}")

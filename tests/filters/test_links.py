@@ -16,6 +16,7 @@ TEXT = {
     "[a](&#106;avascript:x)": r"[a]\(&#106;avascript:x)",
     "[a]( <https://evil.example> )": r"[a]\( <`https://evil.example`> )",
     "[a](/logout)": r"[a]\(/logout)",
+    "x = a[i][j](k)": r"x = a[i][j]\(k)",
     "![a](logo)": r"![a]\(logo)",
     "![a] (x.png)": r"![a] \(x.png)",
     "`![a](x.png)`": r"`![a]\(x.png)`",
@@ -32,8 +33,7 @@ TEXT = {
     "HTTPS://evil.example?a.b": "`HTTPS://evil.example?a.b`",
 }
 SAME = [
-    "x = a[i][j](k)",
-    "f[x]()",
+    "`x = a[i][j](k); f[x]()`",
     "`f[i](event, 1)` `g['x'](\"https://evil.example\")`",
     "- [ ] todo\n- [x] done",
     "[INFO]: a message",

@@ -51,7 +51,7 @@ def test_markdown_code_and_comparisons_stay_as_they_are(text: str) -> None:
 
 @pytest.mark.parametrize("name", LOUD)
 @pytest.mark.parametrize("form", ["<{}>", "</{}>", "<{} a>", "<{}/>"])
-def test_what_changes_how_a_browser_reads_on_never_stays_even_in_code(name: str, form: str) -> None:
+def test_what_changes_how_a_browser_reads_on_or_sends_never_stays_even_in_code(name: str, form: str) -> None:
     tag = form.format(name)
     assert run(f"`{tag}`") == f"`< {tag[1:]}`"
 

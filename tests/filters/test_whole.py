@@ -15,7 +15,7 @@ SHORT = chain_maker(FilterSettings(max_chars=3))
 PLAIN = chain_maker(FilterSettings(pii=False, secrets=False, max_chars=100))
 TEXTS = st.text(alphabet="ab cé😀.?!\n", max_size=20)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-9999, 9999) | st.floats(allow_nan=False) | TEXTS,
+    st.none() | st.booleans() | st.integers(-9999, 9999) | st.floats(-999, 999) | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=20,
 )
