@@ -34,13 +34,13 @@ class Intake:
         "_head",
         "_held",
         "_is_over",
-        "_parser",
+        "_made",
         "_payload",
         "is_refused",
     )
 
     def __init__(self, parser: Any, connection: Connection) -> None:  # Any: the C parser has no annotations
-        self._parser = parser
+        self._made: Any | None = parser
         self._connection = connection
         self._head = bytearray()
         self._body: Length | Chunked | None = None
@@ -49,6 +49,12 @@ class Intake:
         self._ends_here = False  # the client said `Connection: close`: nothing after this message counts
         self._is_over = False
         self.is_refused = False
+
+    @property
+    def _parser(self) -> Any:  # as in __init__
+        if self._made is None:
+            self._made = self._connection.make_parser()
+        return self._made
 
     @property
     def is_in_head(self) -> bool:
@@ -80,10 +86,10 @@ class Intake:
     def set_upgraded(self, value: bool) -> None:
         self._parser.set_upgraded(value)
 
-    def renew(self, parser: Any) -> None:  # Any: the C parser has no annotations
-        """Go on with this parser, which has seen nothing yet, where that makes no difference: between two messages."""
+    def forget(self) -> None:
+        """Go on with another parser, when more comes, where that makes no difference: between two messages."""
         if self._body is None and not self._head and not self._held:
-            self._parser = parser
+            self._made = None
 
     def stop(self, error: BadRequest) -> Item:
         """No further byte of this connection counts. Writes the one log line; returns what answers it."""

@@ -10,14 +10,13 @@ from functools import partial
 
 import orjson
 from aiohttp import web
-from aiohttp_sse import EventSourceResponse
 
 from proxy.edge.chat import session_of
 from proxy.edge.events import as_sse, number_after
 from proxy.edge.live import Live
 from proxy.edge.ops import json_response
 from proxy.edge.read import REQUEST_ID, Reader
-from proxy.edge.sse import PING, Pings, begin, event_source, put
+from proxy.edge.sse import PING, Events, Pings, begin, event_source, put
 from proxy.errors import (
     BadRequest,
     Denied,
@@ -164,8 +163,10 @@ class EventsEdge:
     async def listen(self, http: web.Request) -> web.StreamResponse:
         client = await self._flow.admit(self._reader.client(http, "events"))
         after = number_after(http.headers.get("Last-Event-ID", http.query.get("after")), CHANNEL)
-        async with self._connections.one(client):
-            return await self._listen(http, session_of(client), after)
+        session, counted = session_of(client), self._connections.one(client)
+        del client  # with its credential and all that its head said: nothing of it is needed while the stream is open
+        async with counted:
+            return await self._listen(http, session, after)
 
     async def _listen(self, http: web.Request, session: Session, after: int) -> web.StreamResponse:
         response = event_source()
@@ -180,7 +181,7 @@ class EventsEdge:
                     await put(response, sse.event("error", fields))
         return response
 
-    async def _relay(self, http: web.Request, response: EventSourceResponse, session: Session, after: int) -> None:
+    async def _relay(self, http: web.Request, response: Events, session: Session, after: int) -> None:
         """Until the client leaves, the session ends (SessionInvalid) or the process does (Draining)."""
         address = Address(session.site, self._owned(session))
         async with self._revocations.lasting(session), aclosing(self._channels.follow(address, after)) as batches:

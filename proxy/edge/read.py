@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import orjson
 from aiohttp import web
@@ -18,6 +19,7 @@ from proxy.errors import BadRequest, UnsupportedMedia
 from proxy.model import Client, Credential, Facts, Message
 from proxy.wire.headers import relayable
 
+T = TypeVar("T", str, str | None)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 REQUEST_ID = web.RequestKey("request_id", str)
 URL_TOKENS = frozenset(
@@ -87,13 +89,13 @@ class Reader:
             ip=self._client_ip(peer, forwarded),
             route=route,
             method=http.method,
-            host=headers.get("Host", ""),
+            host=_shared(headers.get("Host", "")),
             scheme=scheme if scheme in ("http", "https") else http.scheme,
-            origin=headers.get("Origin"),
-            referer=headers.get("Referer"),
+            origin=_shared(headers.get("Origin")),
+            referer=_shared(headers.get("Referer")),
             fetch_site=headers.get("Sec-Fetch-Site"),
-            user_agent=passing.get("user-agent", ""),
-            language=passing.get("accept-language", ""),
+            user_agent=_shared(passing.get("user-agent", "")),
+            language=_shared(passing.get("accept-language", "")),
             facts=self._facts(headers, trusted=trusted),
             media=http.content_type if "Content-Type" in headers else "",
             csrf=headers.get("X-CSRF-Token", ""),
@@ -167,6 +169,11 @@ class Reader:
                 break
             ip = address
         return ip
+
+
+def _shared(value: T) -> T:
+    """One copy of what thousands of connected clients say in the same words, as long as any of them has it."""
+    return sys.intern(value) if value else value
 
 
 def json_object(body: bytes | str) -> dict[str, object]:

@@ -67,7 +67,7 @@ class Connection(RequestHandler):
         self._intake = Intake(self._parser, self)
         self._parser = self._intake  # type: ignore[assignment]  # has the four methods that a server calls
 
-    def _make_parser(self) -> HttpRequestParser:
+    def make_parser(self) -> HttpRequestParser:
         """As aiohttp does: its own can't be told to let go of the last head that it read."""
         return HttpRequestParser(
             self,
@@ -90,7 +90,7 @@ class Connection(RequestHandler):
             self._keepalive_handle.cancel()
             self._keepalive_handle = None
         if not self._messages:
-            self._intake.renew(None if self._upgraded else self._make_parser())  # frames don't come by here
+            self._intake.forget()
 
     # What the intake needs to know
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, aclosing, suppress
 from types import TracebackType
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from proxy.edge.events import as_ndjson, as_sse
@@ -22,8 +23,18 @@ PING = sse.comment("ping")
 KEEPALIVE = b'{"type":"keepalive"}\n'
 
 
-def event_source() -> EventSourceResponse:
-    response = EventSourceResponse(sep="\n", allow_all_methods=True)
+class Events(EventSourceResponse):
+    """Without the library's own pings, which take a task and a timer for each connection: see Pings."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return await web.StreamResponse.prepare(self, request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await web.StreamResponse.write_eof(self, data)
+
+
+def event_source() -> Events:
+    response = Events(sep="\n", allow_all_methods=True)
     response.headers["Cache-Control"] = NO_STORE  # the library sets no-cache
     del response.headers["Connection"]  # and keep-alive, even where the client wants it closed
     return response
@@ -36,8 +47,6 @@ async def begin(http: web.Request, response: web.StreamResponse) -> None:
     except ConnectionError as error:
         raise ClientGone from error
     forget_heads(http, response)
-    if isinstance(response, EventSourceResponse):
-        response.stop_streaming()  # its own pings, which take a task and a timer for each connection
 
 
 async def put(response: web.StreamResponse, data: bytes) -> None:
@@ -115,7 +124,7 @@ class SseStream(HttpStream):
     Events are written whole, by one write each: a ping may otherwise land inside one.
     """
 
-    def _response(self) -> EventSourceResponse:
+    def _response(self) -> Events:
         return event_source()
 
     async def relay(self, after: int) -> None:

@@ -92,11 +92,13 @@ class _One(AbstractAsyncContextManager[None]):
 
     def __init__(self, connections: Connections, client: Client) -> None:
         self._connections = connections
-        self._client = client
+        self._client: Client | None = client
         self._name: str | None = None
 
     async def __aenter__(self) -> None:
-        self._name = await self._connections.enter(self._client)
+        client, self._client = self._client, None  # it isn't kept for as long as the connection
+        assert client is not None  # noqa: S101 - each is entered once; for the type checker
+        self._name = await self._connections.enter(client)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

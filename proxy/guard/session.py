@@ -44,7 +44,6 @@ TOKEN_HEADER = {"typ": "sidegate+jwt"}
 TOKEN_BEGINS = jwt.encode({}, b"-" * 32, algorithm="HS256", headers=TOKEN_HEADER).partition(".")[0] + "."
 MAX_VERIFIED = 4096
 Kind = Literal["access", "refresh", "ticket", "cookie"]
-Claims = Mapping[str, str | int | float]
 
 
 def is_ours(token: str) -> bool:
@@ -87,6 +86,15 @@ class Issued:
     cookie_expires_in: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """What a token says whose signature was found good. Thousands are kept."""
+
+    session: Session
+    ends: float  # Unix time
+    name: str  # its own one: `jti`
+
+
 class Sessions:
     """Issues and verifies. `clock` gives Unix time."""
 
@@ -112,7 +120,7 @@ class Sessions:
         self._clock = clock
         self._openings = Rates(settings.risk.openings, 60.0, clock)
         # Signatures that were found good. Time, fingerprint and single use are judged each time.
-        self._verified: OrderedDict[tuple[Kind, str], Claims] = OrderedDict()
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()  # by a digest of kind and token
 
     async def open(self, client: Client, site: Site) -> Issued:
         """A new session of this site for this client, and for whom its identity says.
@@ -149,15 +157,15 @@ class Sessions:
 
     async def refresh(self, client: Client, token: str) -> Issued:
         """The next pair of tokens. A refresh token that comes a second time ends its session, and all that it has."""
-        claims = self._verify(token, "refresh")
-        session = _session(claims)
+        verified = self._verify(token, "refresh")
+        session = verified.session
         await self._same_browser(client, session)
         _may_use(client, session)
         if session.site not in {site.name for site in client.sites}:
             raise SessionInvalid("the session belongs to a site that this page may not talk to")
         self._revocations.check(replace(session, ends=inf))  # it may be over, which is what refreshing is for
         left = session.born + self._settings.refresh_lifetime - self._clock()
-        if not await self._store.add(f"refresh:{claims['jti']}", left):
+        if not await self._store.add(f"refresh:{verified.name}", left):
             await self.end(session, "replay")
             raise SessionInvalid("this refresh token was used before")
         return self._issue(session, int(self._clock()))
@@ -188,8 +196,7 @@ class Sessions:
         if client.credential is None:
             raise AuthRequired("no credential")
         kinds: dict[str, Kind] = {"bearer": "access", "cookie": "cookie", "ticket": "ticket"}
-        claims = self._verify(client.credential.value, kinds[client.credential.kind])
-        session = _session(claims)
+        session = self._verify(client.credential.value, kinds[client.credential.kind]).session
         await self._same_browser(client, session)
         _may_use(client, session)
         self._revocations.check(session)
@@ -199,8 +206,8 @@ class Sessions:
         """Use up a ticket. Raises SessionInvalid when it was used before."""
         if client.credential is None or client.credential.kind != "ticket":
             return
-        claims = self._verify(client.credential.value, "ticket")
-        if not await self._store.add(f"ticket:{claims['jti']}", TICKET_SECONDS + 1):
+        ticket = self._verify(client.credential.value, "ticket")
+        if not await self._store.add(f"ticket:{ticket.name}", TICKET_SECONDS + 1):
             raise SessionInvalid("this ticket was used before")
 
     def _issue(self, session: Session, now: int) -> Issued:
@@ -236,18 +243,18 @@ class Sessions:
         }
         return jwt.encode(claims, self._key, algorithm="HS256", headers=TOKEN_HEADER)
 
-    def _verify(self, token: str, kind: Kind) -> Claims:
-        claims = self._verified.get((kind, token))
-        if claims is None:
-            claims = self._decode(token, kind)
-            self._verified[kind, token] = claims
+    def _verify(self, token: str, kind: Kind) -> _Verified:
+        digest = sha256(f"{kind}\0{token}".encode("utf-8", "surrogatepass")).digest()
+        verified = self._verified.get(digest)
+        if verified is None:
+            verified = self._verified[digest] = self._decode(token, kind)
             if len(self._verified) > MAX_VERIFIED:
                 self._verified.popitem(last=False)
-        if self._clock() >= float(claims["exp"]):
+        if self._clock() >= verified.ends:
             raise SessionInvalid(f"{kind} token: expired")
-        return claims
+        return verified
 
-    def _decode(self, token: str, kind: Kind) -> Claims:
+    def _decode(self, token: str, kind: Kind) -> _Verified:
         if not token:
             raise SessionInvalid("no token; or a cookie that came more than once")
         if len(token) > MAX_TOKEN_CHARS:
@@ -267,7 +274,7 @@ class Sessions:
             )
         except jwt.PyJWTError as error:
             raise TokenForged(f"{kind} token: {type(error).__name__}") from error
-        return {sys.intern(name): value for name, value in claims.items()}  # thousands are kept
+        return _Verified(_session(claims), float(claims["exp"]), str(claims["jti"]))
 
     async def _same_browser(self, client: Client, session: Session) -> None:
         """Raises TokenForged for another browser; where risks are enforced, the session ends as well."""
@@ -289,10 +296,11 @@ def _may_use(client: Client, session: Session) -> None:
         raise OriginDenied(BROWSER_FACTS_MISSING)
 
 
-def _session(claims: Claims) -> Session:
+def _session(claims: Mapping[str, str | int | float]) -> Session:
     said = {name: str(claims[name]) for name in ("sid", "site", "fp", "own", "key")}
     ends, born = float(claims["end"]), int(claims["born"])
-    return Session(said["sid"], said["site"], said["fp"], ends, said["own"], said["key"], born, bool(claims["many"]))
+    site = sys.intern(said["site"])  # there are few
+    return Session(said["sid"], site, said["fp"], ends, said["own"], said["key"], born, bool(claims["many"]))
 
 
 class SessionStage:
