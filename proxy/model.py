@@ -118,6 +118,10 @@ class Count:
     reset: float  # seconds until the oldest counted hit leaves the window (or, when refused, until a hit passes)
 
 
+# In the context of a chat completion's message: what was said before it, [{"role", "content"}]
+HISTORY = "history"
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """What the client said, as the edge decoded it. Shape and size are judged by the guard."""

@@ -12,12 +12,14 @@ from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, security_headers
 from proxy.edge.live import Live
+from proxy.edge.openai import OpenAiEdge
 from proxy.edge.ops import Gather, OpsEdge
 from proxy.edge.pages import PageEdge
 from proxy.edge.push import EventsEdge, Outlet, PushEdge
 from proxy.edge.read import Reader
 from proxy.edge.server import Application, ops_app, public_app
 from proxy.edge.session import SessionEdge
+from proxy.edge.sse import Pings
 from proxy.edge.websocket import WebSocketEdge
 from proxy.filters import chain_maker
 from proxy.flow import Flow
@@ -130,6 +132,15 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         ),
         events=EventsEdge(
             flow, reader, channels, settings.streams, live, connections, resources.owned, resources.revocations
+        ),
+        openai=OpenAiEdge(
+            flow,
+            reader,
+            answers,
+            sessions,
+            {name: site.completions for name, site in settings.sites.items()},
+            Pings(settings.streams.heartbeat),
+            live,
         ),
         session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),
         page=PageEdge(reader, host, sites),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from proxy.config import Section
+from proxy.edge.completions import CompletionSettings
 from proxy.filters import FilterSettings
 from proxy.guard.budget import BudgetSettings
 from proxy.guard.content import ContentSettings
@@ -52,6 +53,7 @@ class SiteSettings(Section):
     filters: FilterSettings | None = None
     streams: StreamSettings | None = None
     cache: CacheSettings | None = None
+    completions: CompletionSettings = CompletionSettings()
 
     @property
     def weights(self) -> dict[str, int]:

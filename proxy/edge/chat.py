@@ -101,7 +101,7 @@ async def _collected(answer: Transcript, headers: dict[str, str]) -> web.Respons
     async for _ in answer.follow():
         pass
     if not answer.is_over:
-        return _refusal(Draining("its listeners are sent away", retry_after=1, headers=_place(answer)), answer)
+        return _refusal(Draining("its listeners are sent away", retry_after=1, headers=place(answer)), answer)
     if answer.failure is not None:
         return _refusal(answer.failure, answer)
     fields: Fields = {"answer_id": answer.id, "text": answer.text}
@@ -115,7 +115,7 @@ async def _accepted(answer: Transcript) -> web.Response:
         await answer.admitted()
     if answer.early is not None:
         return _refusal(answer.early, answer)
-    headers = _place(answer) | {"Preference-Applied": "respond-async"}
+    headers = place(answer) | {"Preference-Applied": "respond-async"}
     fields: Fields = {"answer_id": answer.id, "status": "running"}
     return _json(fields, limits.headers(answer.counts) | headers, status=202)
 
@@ -128,7 +128,7 @@ def _state(answer: Transcript) -> web.Response:
     return _json(fields, {})
 
 
-def _place(answer: Transcript) -> dict[str, str]:
+def place(answer: Transcript) -> dict[str, str]:
     """Where it is had from now on."""
     return {"Location": f"/v1/answers/{answer.id}"}
 

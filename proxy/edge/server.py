@@ -13,6 +13,7 @@ from proxy import __version__
 from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, add_missing
+from proxy.edge.openai import OpenAiEdge, refusal
 from proxy.edge.ops import OpsEdge, json_response
 from proxy.edge.pages import PageEdge
 from proxy.edge.problem import problem
@@ -28,11 +29,14 @@ from proxy.telemetry import Metrics, Stopwatch
 log = logging.getLogger("sidegate.access")
 
 Application = web.Application
+Refusal = Callable[[ProxyError, str], web.Response]
+# Paths whose clients read errors in a form of their own, by their beginning.
+REFUSALS: Mapping[str, Refusal] = {"/v1/chat/completions": refusal, "/v1/models": refusal}
 
 
 def public_app(
     *, chat: ChatEdge, websocket: WebSocketEdge, events: EventsEdge, session: SessionEdge, page: PageEdge,
-    reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
+    openai: OpenAiEdge, reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
 ) -> web.Application:  # fmt: skip
     """What clients see."""
 
@@ -55,6 +59,9 @@ def public_app(
     app.router.add_post("/v1/session/refresh", session.refresh)
     app.router.add_post("/v1/session/ticket", session.ticket)
     app.router.add_post("/v1/messages", chat.ask)
+    app.router.add_post("/v1/chat/completions", openai.complete)
+    app.router.add_get("/v1/models", openai.models)
+    app.router.add_get("/v1/models/{id}", openai.model)
     app.router.add_get("/v1/answers/{id}", chat.join)
     app.router.add_delete("/v1/answers/{id}", chat.stop)
     app.router.add_get("/v1/events", events.listen, allow_head=False)
@@ -132,7 +139,11 @@ async def _guarded(http: web.Request, handler: Handler, request_id: str) -> web.
     except ClientGone:
         return web.Response(status=499)
     except ProxyError as error:
-        return problem(error, request_id)
+        return _refusal(http.path)(error, request_id)
+
+
+def _refusal(path: str) -> Refusal:
+    return next((form for begins, form in REFUSALS.items() if path.startswith(begins)), problem)
 
 
 def _translated(error: web.HTTPException) -> ProxyError:

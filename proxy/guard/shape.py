@@ -11,6 +11,7 @@ from proxy.model import Mode, Request
 MAX_CONTEXT_KEYS = 32
 MAX_CONTEXT_CHARS = 4096
 MAX_DEPTH = 6
+MAX_HISTORY_CHARS = 65_536  # of a context that is a conversation, with the names in it; its edge bounds the text
 
 
 class Shape:
@@ -34,13 +35,14 @@ class Shape:
             )
         if not text.strip():
             raise BadRequest("an empty message", public="The message is empty.")
-        bounded(request.message.context, "context")
+        most = MAX_HISTORY_CHARS if request.client.route == "completions" else MAX_CONTEXT_CHARS
+        bounded(request.message.context, "context", most)
         return request
 
 
-def bounded(fields: Mapping[str, object], what: str) -> None:
+def bounded(fields: Mapping[str, object], what: str, most: int = MAX_CONTEXT_CHARS) -> None:
     """Refuse what is deeper, longer or larger than a page's facts about a chat would be."""
-    left = MAX_CONTEXT_CHARS
+    left = most
     values: list[tuple[object, int]] = [(fields, 0)]
     while values:
         value, depth = values.pop()
@@ -60,4 +62,4 @@ def bounded(fields: Mapping[str, object], what: str) -> None:
             case _:
                 left -= 8
         if left < 0:
-            raise BadRequest(f"{what} is larger than {MAX_CONTEXT_CHARS} characters")
+            raise BadRequest(f"{what} is larger than {most} characters")

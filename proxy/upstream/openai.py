@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from proxy.config import Secret
 from proxy.errors import UpstreamError
-from proxy.model import Request, Usage
+from proxy.model import HISTORY, Request, Usage
 from proxy.upstream.headers import authorization, refuse_unprintable, request_headers
 from proxy.upstream.http import HttpSettings, encode, exchange, pieces
 from proxy.upstream.retries import RetryBudget
@@ -47,9 +47,8 @@ class OpenAi:
         self._retries = RetryBudget()
 
     def encode(self, request: Request) -> bytes:
-        messages = [{"role": "user", "content": request.message.text}]
-        if self._settings.system is not None:
-            messages.insert(0, {"role": "system", "content": self._settings.system})
+        messages: list[object] = [] if self._settings.system is None else [_turn("system", self._settings.system)]
+        messages += [*_history(request), _turn("user", request.message.text)]
         fields = {"model": self._settings.model, "messages": messages, "stream": True}
         return encode(fields | ({"stream_options": {"include_usage": True}} if self._settings.ask_usage else {}))
 
@@ -67,6 +66,16 @@ class OpenAi:
                 yield texts
             finally:
                 request.bill.usage = answer.usage
+
+
+def _turn(role: str, text: str) -> dict[str, str]:
+    return {"role": role, "content": text}
+
+
+def _history(request: Request) -> list[object]:
+    """What was said before, where the message came with a conversation. A page's facts are none, whatever they say."""
+    history = request.message.context.get(HISTORY) if request.client.route == "completions" else None
+    return history if isinstance(history, list) else []
 
 
 class CompletionAnswer:

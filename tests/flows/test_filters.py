@@ -57,11 +57,31 @@ async def frames(visitor: Visitor) -> str:
     return text
 
 
+async def completion(visitor: Visitor) -> str:
+    async with visitor.http.post(**_completion(visitor, stream=False)) as response:
+        text: str = (await response.json())["choices"][0]["message"]["content"]
+    return text
+
+
+async def chunks(visitor: Visitor) -> str:
+    async with visitor.http.post(**_completion(visitor, stream=True)) as response:
+        blocks = (await response.text()).split("\n\n")
+    data = [block.removeprefix("data: ") for block in blocks if block.startswith("data: {")]
+    return "".join(orjson.loads(one)["choices"][0]["delta"].get("content", "") for one in data)
+
+
+def _completion(visitor: Visitor, *, stream: bool) -> dict[str, Any]:  # Any: arguments of a request
+    body = {"model": "shop", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+    return {"url": f"{visitor.url}/v1/chat/completions", "json": body, "headers": visitor.headers}
+
+
 FACES: dict[str, Callable[[Visitor], Awaitable[str]]] = {
     "server-sent events": events,
     "NDJSON": lines,
     "JSON": collected,
     "WebSocket": frames,
+    "chat completion": completion,
+    "chunks of a chat completion": chunks,
 }
 
 

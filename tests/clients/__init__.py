@@ -1,4 +1,7 @@
-"""Clients, sites and requests as the guard's tests need them: small, and like a real browser's."""
+"""Clients, sites and requests as the guard's tests need them: small, and like a real browser's.
+
+The modules beside are tests of real clients that others made, unchanged.
+"""
 
 from __future__ import annotations
 
