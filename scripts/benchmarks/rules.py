@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from proxy.content import injection
 from proxy.content.detect import Detector
+from proxy.content.normalise import normalise
 
 CHARS = 2000
 BUDGET_MICROS = 10.0  # for 200 characters
+MODEL_MICROS = 100.0  # likewise
 BUDGET_MILLIS = 15.0  # for the worst 2,000
 PLAIN = (
     "I paid for two pairs of shoes last week and only one of them arrived. Could you please look up where the other "
@@ -46,22 +49,28 @@ SEEDS = (
 class Cost:
     """CPU time of one judgement."""
 
-    plain_micros: float
-    worst_millis: float
+    rules_micros: float  # of 200 plain characters, without the model
+    model_micros: float
+    worst_millis: float  # all of it
 
     def note(self) -> str:
         return (
-            f"Content rules: {self.plain_micros:.1f} us for 200 plain characters (budget {BUDGET_MICROS:g}), "
-            f"{self.worst_millis:.1f} ms for the worst {CHARS:,} known (budget {BUDGET_MILLIS:g})."
+            f"Content rules: {self.rules_micros:.1f} us for 200 plain characters (budget {BUDGET_MICROS:g}), "
+            f"the model {self.model_micros:.1f} us (budget {MODEL_MICROS:g}); "
+            f"together {self.worst_millis:.1f} ms for the worst {CHARS:,} known (budget {BUDGET_MILLIS:g})."
         )
 
 
 def cost(times: int) -> Cost:
     """Each text is judged so often; the fastest counts, since this machine does other things, too."""
     detector = Detector()
-    plain = _seconds(lambda: [detector.judge(PLAIN[:200]) for _ in range(100)], times) / 100
+    plain = PLAIN[:200]
+    whole = _seconds(lambda: [detector.judge(plain) for _ in range(100)], times) / 100
+    model = _seconds(lambda: [injection.find(normalise(plain)) for _ in range(100)], times) / 100
+    reading = _seconds(lambda: [normalise(plain) for _ in range(100)], times) / 100
     worst = max(_seconds(partial(detector.judge, _filled(text)), times) for text in WORST)
-    return Cost(plain * 1e6, worst * 1e3)
+    model -= reading
+    return Cost((whole - model) * 1e6, model * 1e6, worst * 1e3)
 
 
 def search(seconds: float, seed: int = 1) -> list[tuple[float, str]]:
