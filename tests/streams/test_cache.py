@@ -165,6 +165,7 @@ async def shop(script: Script) -> AsyncIterator[tuple[Visitor, Webhook]]:
         sidegate(
             {"kind": "n8n", "url": hook.url},
             sites={"shop": {"origins": [ORIGIN], "upstream": "support", "cache": {"ttl": 600}}},
+            filters={"public": ["@mail.shop.test"]},
         ) as visitor,
     ):
         yield visitor, hook
