@@ -32,12 +32,18 @@ class Chain:
                 raise self._blocked(blocked, blocked.allowed, at + 1) from blocked
             if not text:
                 break
-        held = 0
-        for rule in self._filters:
-            held += rule.held
+        held = self.held
         if held or self._since is not None:
             self._measure(held)
         return text
+
+    @property
+    def held(self) -> int:
+        """How many characters its filters keep back now."""
+        held = 0
+        for rule in self._filters:
+            held += rule.held
+        return held
 
     def flush(self) -> str:
         return self._finish("", 0)

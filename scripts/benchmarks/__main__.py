@@ -16,6 +16,7 @@ from pathlib import Path
 import orjson
 import uvloop
 
+from scripts.benchmarks import filters
 from scripts.benchmarks.idle import idle
 from scripts.benchmarks.machine import allow_many_files, facts, share_cores
 from scripts.benchmarks.measure import DEFAULT, SMOKE
@@ -64,7 +65,11 @@ async def run_idle(connections: int, turns: int) -> tuple[dict[str, object], str
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Sidegate beside a plain relay, as ratios.")
     parser.add_argument(
-        "what", nargs="?", choices=("all", "idle"), default="all", help="idle: thousands of connections"
+        "what",
+        nargs="?",
+        choices=("all", "idle", "filters"),
+        default="all",
+        help="idle: thousands of connections; filters: what the output filters cost and keep back",
     )
     parser.add_argument("--connections", type=int, default=5000, help="idle: of each kind")
     parser.add_argument("--turns", type=int, default=4000, help="idle: messages")
@@ -72,6 +77,10 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there, too")
     arguments = parser.parse_args()
     try:
+        if arguments.what == "filters":
+            for line in filters.report():
+                print(line)
+            return
         if arguments.what == "idle":
             document, text = uvloop.run(run_idle(arguments.connections, arguments.turns))
         else:
