@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 import pytest
 
-from scripts.benchmarks import rules, traffic
+from proxy.filters import chain_maker
+from scripts.benchmarks import filters, rules, traffic
 from scripts.benchmarks.report import row
 from scripts.benchmarks.servers import Server
 from scripts.benchmarks.visitors import EVENTS, visitors
@@ -153,3 +154,12 @@ def test_an_idle_connection_takes_little_memory(tmp_path: Path) -> None:
     assert found["p99_alone"] > 0
     assert found["p99_beside"] > 0
     assert "ratio of p99" in run.stdout
+
+
+def test_what_the_filters_cost_and_keep_back_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = filters.measured("some", ["Hello, this is order 12 of `<b>`."], chain_maker(filters.ALL_ON))
+    assert "held median" in found.line()
+    assert len(found.held) == len(found.window) > 0
+    monkeypatch.setattr(filters, "CORPORA", tmp_path / "none")
+    with pytest.raises(RuntimeError, match="SIDEGATE_CORPORA"):
+        list(filters.report())

@@ -54,6 +54,8 @@ def begins(text: str, at: int) -> int:
     found = _START.search(text, at)
     first = len(text) if found is None else found.start()
     seen = max(0, at - LOOK_BACK)
+    if first == at:
+        return at
     for announced in _ANNOUNCES.finditer(text[seen:first]):
         behind = seen + announced.end()
         word = _WORD.search(text, max(at, behind), min(first, behind + _REACH))

@@ -19,6 +19,8 @@ _SURE = 16  # characters after which what began is no longer the beginning of a 
 _OVERLAP = 256  # of what is longer, so much is judged again with what comes after it
 _KEY_BLOCK = re.compile(r"-----BEGIN[^\n-]{0,80}PRIVATE KEY[^\n-]{0,20}-----")
 _KEY_BLOCK_END = re.compile(r"-----END[^\n-]{0,80}-----")
+# All that the detectors know has one of these in it, but for tokens of at least so many letters.
+_TELLING, _LEAST_PLAIN = re.compile(r"[\d@\uff20_]"), 16
 _KEY, _MAX_KEY_LINE = "-----BEGIN", 128
 _BESIDE = re.compile(r"[\W_]+")
 
@@ -113,6 +115,9 @@ class Mask:
         until = limit - _OVERLAP if end is None else limit
         first = max(0, start - LOOK_BACK)
         at = start
+        if limit - start < _LEAST_PLAIN and _TELLING.search(text, start, limit) is None:
+            out.append(text[at:until])
+            return until
         for span in find(text[first : limit + 1], self._kinds):
             here, there = max(first + span.start, start), min(first + span.end, limit)
             if there <= start or here >= until or self._known.has(text[first + span.start : there]):
