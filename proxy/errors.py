@@ -103,10 +103,16 @@ class KeysUnavailable(Denied):
 
 
 class ChallengeRequired(Denied):
-    """RFC 6585 section 3. On a WebSocket a `challenge` frame."""
+    """RFC 6585 section 3. On a WebSocket a `challenge` frame. `challenge` is the puzzle, where there is one."""
 
     code, status = "challenge_required", 428
     message = "Please confirm that you are human."
+
+    def __init__(
+        self, detail: str = "", *, challenge: dict[str, object] | None = None, public: str | None = None
+    ) -> None:
+        super().__init__(detail, public=public)
+        self.challenge = challenge
 
 
 class RateLimited(Denied):

@@ -39,7 +39,7 @@ class Flow:
     upstreams: Mapping[str, Line]
     chains: Mapping[str, Callable[[Mapping[str, str], str], Chain]]
     caches: Mapping[str, Cache]
-    denied: Callable[[Denied, Client], None]  # is told of every refusal that is enforced
+    denied: Sequence[Callable[[Denied, Client], None]]  # are told of every refusal that is enforced
     metrics: Metrics
 
     async def admit(self, client: Client) -> Client:
@@ -123,7 +123,8 @@ class Flow:
                 denied.stage = stage.name
                 tell_denied(self.metrics, denied, stage.mode, request_id, client.ip)
                 if stage.mode == "enforce":
-                    self.denied(denied, client)
+                    for told in self.denied:
+                        told(denied, client)
                     raise
         return subject
 

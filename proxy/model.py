@@ -92,6 +92,7 @@ class Client:
     user_agent: str = ""
     language: str = ""
     facts: Facts = Facts()
+    solution: str | None = field(default=None, repr=False)  # of a challenge, as the client sent it
     media: str = ""  # of its body: type/subtype in small letters
     csrf: str = ""  # X-CSRF-Token
     has_url_token: bool = False  # a token stands in the URL, where others read it

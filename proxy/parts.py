@@ -24,6 +24,7 @@ from proxy.edge.websocket import WebSocketEdge
 from proxy.filters import chain_maker
 from proxy.flow import Flow
 from proxy.guard.auth import Auth, Standing
+from proxy.guard.challenge import Challenges
 from proxy.guard.connections import Connections
 from proxy.guard.csrf import Csrf
 from proxy.guard.customer_token import CustomerTokens
@@ -32,7 +33,7 @@ from proxy.guard.keys import Keys
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host
 from proxy.guard.push import Pushers
-from proxy.guard.risk import NoChallenge, Risk
+from proxy.guard.risk import Risk
 from proxy.guard.session import Sessions, SessionStage
 from proxy.model import Request, Site
 from proxy.resources import Resources, opened
@@ -79,7 +80,9 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     keys = Keys(settings.keys.api, {name: site.embed_keys for name, site in settings.sites.items()})
     tokens = None if resources.customer_keys is None else CustomerTokens(settings.keys.jwt, resources.customer_keys)
     failures = Failures(settings.keys.failures, store, metrics)
-    risk = Risk(settings.session.risk, sessions.print_of, sessions.end, NoChallenge(), metrics)
+    trust = resources.reputation.trust
+    challenges = Challenges(settings.challenge, resources.session_key, store, trust, metrics)
+    risk = Risk(settings.session.risk, sessions.print_of, sessions.end, challenges, metrics)
     flow = Flow(
         connect_stages=guard.connect_stages(
             sites,
@@ -102,6 +105,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             Masking({name: settings.site_content(name).pii for name in sites}, resources.keeper, resources.owned),
             risk,
             reputation=resources.reputation,
+            challenges=challenges,
             budgets={name: settings.site_budgets(name) for name in sites},
             max_chars={name: settings.site_filters(name).max_chars for name in sites},
             desk=resources.desk,
@@ -111,7 +115,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         upstreams=resources.lines,
         chains={name: chain_maker(settings.site_filters(name)) for name in sites},
         caches=_caches(settings, resources),
-        denied=resources.reputation.denied,
+        denied=(resources.reputation.denied, challenges.denied),
         metrics=metrics,
     )
     answers = _answers(settings, resources)

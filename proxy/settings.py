@@ -19,6 +19,7 @@ from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
 from proxy.filters import FilterSettings
 from proxy.guard.budget import BudgetSettings
+from proxy.guard.challenge import ChallengeSettings
 from proxy.guard.connections import ConnectionSettings
 from proxy.guard.content import ContentSettings
 from proxy.guard.keys import KeySettings
@@ -74,6 +75,7 @@ class Settings(Section):
     connections: ConnectionSettings = ConnectionSettings()
     budgets: tuple[BudgetSettings, ...] = ()
     reputation: ReputationSettings = ReputationSettings()
+    challenge: ChallengeSettings = ChallengeSettings()
     content: ContentSettings = ContentSettings()
     filters: FilterSettings = FilterSettings()
     streams: StreamSettings = StreamSettings()

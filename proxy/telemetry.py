@@ -130,6 +130,9 @@ class Metrics:
         self.avoided = Counter(
             "sidegate_executions_avoided", "Messages that needed no upstream", ["reason"], registry=registry
         )
+        self.challenges = Counter(
+            "sidegate_challenges", "Proofs of work: asked for, solved, failed", ["site", "outcome"], registry=registry
+        )
         self.upstream_active = Gauge(
             "sidegate_upstream_active", "Answers that the upstream is giving now", ["upstream"], registry=registry
         )

@@ -23,6 +23,7 @@ from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from tests.servers import RedisServer
+from tests.store.test_topologies import use_all_of_it
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -195,6 +196,7 @@ async def test_sidegate_may_do_in_redis_what_it_does(redis: tuple[RedisServer, s
         await store.leave("replica")
     finally:
         await store.close()
+    await use_all_of_it(redis[1])
 
 
 def test_without_the_password_redis_only_answers_ping(redis: tuple[RedisServer, str]) -> None:

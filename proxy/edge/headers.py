@@ -20,7 +20,8 @@ HSTS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
 ALLOW_METHODS = "GET, POST, DELETE, OPTIONS"
 ALLOW_HEADERS = (
     "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, "
-    "X-CSRF-Token, X-Embed-Key, X-Sidegate-Device, X-Sidegate-Conversation, X-Sidegate-Site, traceparent"
+    "X-CSRF-Token, X-Challenge-Solution, X-Embed-Key, X-Sidegate-Device, X-Sidegate-Conversation, X-Sidegate-Site, "
+    "traceparent"
 )
 EXPOSE_HEADERS = (
     "Location, RateLimit, RateLimit-Policy, Retry-After, Sidegate-Answer, "

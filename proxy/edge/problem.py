@@ -7,7 +7,7 @@ import math
 import orjson
 from aiohttp import web
 
-from proxy.errors import ProxyError
+from proxy.errors import ChallengeRequired, ProxyError
 
 
 def problem(error: ProxyError, request_id: str) -> web.Response:
@@ -24,6 +24,8 @@ def problem(error: ProxyError, request_id: str) -> web.Response:
     if error.retry_after is not None:
         fields["retry_after"] = wait = max(1, math.ceil(error.retry_after))
         headers["Retry-After"] = str(wait)
+    if isinstance(error, ChallengeRequired) and error.challenge is not None:
+        fields["challenge"] = error.challenge
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2 wants a challenge with every 401
     return web.Response(

@@ -104,6 +104,7 @@ class Reader:
             site_name=headers.get("X-Sidegate-Site"),
             credential=self._credential(http),
             embed_key=headers.get("X-Embed-Key"),
+            solution=headers.get("X-Challenge-Solution"),
             conversation=headers.get("X-Sidegate-Conversation", ""),
         )
 

@@ -208,7 +208,9 @@ class _Conversation:
 
     def _request(self, fields: Fields, request_id: str) -> Request:
         self._revocations.check(session_of(self._client))
-        return new_request(self._client, message(fields), request_id)
+        solution = fields.get("challenge")
+        client = replace(self._client, solution=solution if isinstance(solution, str) else None)
+        return new_request(client, message(fields), request_id)
 
     async def _own(self, fields: Fields) -> Transcript:
         answer_id = fields.get("answer_id")

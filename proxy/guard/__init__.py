@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from proxy.content.detect import Detector
 from proxy.guard.auth import Auth, Standing
 from proxy.guard.budget import Budget, BudgetSettings
+from proxy.guard.challenge import Challenged, Challenges
 from proxy.guard.content import Content, ContentSettings, Detectors
 from proxy.guard.csrf import Csrf, UrlTokens
 from proxy.guard.detectors import HttpDetector
@@ -63,6 +64,7 @@ def message_stages(
     risk: Risk,
     *,
     reputation: Reputation,
+    challenges: Challenges,
     budgets: Mapping[str, Sequence[BudgetSettings]],
     max_chars: Mapping[str, int],
     desk: Desk,
@@ -79,6 +81,7 @@ def message_stages(
         BlockList(reputation),
         Repute(reputation),
         RiskOfMessage(risk),
+        Challenged(challenges),
         *shapes,
         *(Limits(limits, store, mode, reputation.trust) for mode in ruled),
         *contents,

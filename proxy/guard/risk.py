@@ -81,13 +81,6 @@ class Challenge(Protocol):
         ...
 
 
-class NoChallenge:
-    """There is none that could be solved: whoever is asked for one needs a new session."""
-
-    async def demand(self, client: Client, session: Session) -> None:
-        raise ChallengeRequired("there is no challenge to solve", public="Please start a new conversation.")
-
-
 class Rates:
     """Who did something `number` times within `seconds`. Bounded: those that were quiet longest are forgotten."""
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 
-from proxy.errors import Draining, OutputBlocked, ProxyError
+from proxy.errors import ChallengeRequired, Draining, OutputBlocked, ProxyError
 from proxy.model import Client, Count, Message, Request, Verdict
 from proxy.streams import StreamSettings
 from proxy.streams.event import Event, Fields
@@ -28,6 +28,8 @@ def error_fields(error: ProxyError, request_id: str) -> Fields:
     fields: Fields = {"code": error.code, "message": error.public, "request_id": request_id}
     if error.retry_after is not None:
         fields["retry_after"] = math.ceil(error.retry_after)
+    if isinstance(error, ChallengeRequired) and error.challenge is not None:
+        fields["challenge"] = error.challenge
     return fields
 
 

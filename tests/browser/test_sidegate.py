@@ -245,3 +245,21 @@ async def test_a_server_that_restarts_during_an_answer_says_so(browser: Browser,
         await chat.has_state("error")
         await expect(chat.text).to_have_text("You")
         await expect(chat.notice).to_contain_text("restarting")
+
+
+async def test_under_pressure_the_page_proves_itself_and_nobody_has_to_click(browser: Browser, tmp_path: Path) -> None:
+    """The same message by a program that can't solve anything is refused."""
+    async with configured(tmp_path, challenge={"mode": "always", "max_number": 5000}) as server:
+        async with visiting(browser, server.url) as chat:
+            for question in ("Hello", "Hello again"):
+                await chat.ask(question)
+                await chat.has_state("done")
+                await expect(chat.text).to_have_text(f"You said: {question}")
+            (refusal,) = chat.refusals
+            assert "428" in refusal
+        async with aiohttp.ClientSession() as http:
+            headers = {"Origin": server.url.rstrip("/")}
+            async with http.post(f"{server.url}v1/session", headers=headers) as response:
+                headers["Authorization"] = f"Bearer {(await response.json())['access_token']}"
+            async with http.post(f"{server.url}v1/messages", headers=headers, json={"message": "Hello"}) as response:
+                assert response.status == 428

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from proxy.errors import ChallengeRequired, SessionInvalid
 from proxy.guard import risk as module
 from proxy.guard.fingerprint import fingerprint
-from proxy.guard.risk import NoChallenge, Rates, Risk, RiskOfClient, RiskOfMessage, RiskSettings, RiskWeights
+from proxy.guard.risk import Rates, Risk, RiskOfClient, RiskOfMessage, RiskSettings, RiskWeights
 from proxy.model import Client, Credential, Facts, Session
 from proxy.telemetry import Metrics
 from tests.clients import SHOP, Clock, client, request
@@ -29,6 +29,11 @@ class Solved:
         """It was solved."""
 
 
+class Unsolved:
+    async def demand(self, client: Client, session: Session) -> None:
+        raise ChallengeRequired("not solved")
+
+
 class World:
     def __init__(self, challenge: Any = None, **settings: Any) -> None:
         self.clock = Clock()
@@ -36,7 +41,7 @@ class World:
         self.ended: list[tuple[str, str]] = []
         self.settings = RiskSettings(**{"mode": "enforce"} | settings)
         self.risk = Risk(
-            self.settings, self.print_of, self.end, challenge or NoChallenge(), self.metrics, self.clock, self.clock
+            self.settings, self.print_of, self.end, challenge or Unsolved(), self.metrics, self.clock, self.clock
         )
 
     def print_of(self, who: Client) -> str:

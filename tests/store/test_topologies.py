@@ -11,6 +11,7 @@ import pytest
 
 from proxy.store import Batch, Listed, Mark, Tier, Versioned
 from proxy.store.failover import FailoverStore
+from proxy.store.ledger import Account, Spent
 from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link, key
 from proxy.store.url import open_store, parse_url
@@ -55,7 +56,12 @@ async def test_sessions_are_ended_and_listed(topology: Topology) -> None:
 
 
 async def test_every_operation_is_possible(topology: Topology) -> None:
-    async with opened(topology.url) as store, opened(topology.url) as other:
+    await use_all_of_it(topology.url)
+
+
+async def use_all_of_it(url: str) -> None:
+    """By two replicas."""
+    async with opened(url) as store, opened(url) as other:
         tiers = [Tier(f"shop/t{at}", 3, 60, burst=2) for at in range(9)]
         passed = [hits[0].retry_after == 0 for hits in [await each.hit(tiers) for each in (store, other, store)]]
         assert passed == [True, True, False]
@@ -81,6 +87,32 @@ async def test_every_operation_is_possible(topology: Topology) -> None:
         look = await other.journals.look("answer7", 0, listens=True)
         assert look is not None
         assert look.batches == [b"begin"]
+        changes = other.circuits.changes()
+        assert await anext(changes) is None
+        await store.circuits.trip("told", 60)
+        assert await anext(changes) is not None
+        await changes.aclose()
+        assert await store.claim("key", b"mine", 60) == b"mine"
+        assert await other.claim("key", b"theirs", 60) == b"mine"
+        await store.release("key", b"mine")
+        assert store.ledger
+        assert other.ledger
+        (held,) = await store.ledger.hold("name", [Account("shop/door", 1, window=60)], 60)
+        assert held.retry_after == 0
+        await other.ledger.renew([("name", [Account("shop/door", 1, window=60)])], 60)
+        await other.ledger.settle([("name", [Spent("shop/door", 1, 1, 60)])])
+        assert store.reputations
+        assert other.reputations
+        await store.reputations.block("ip:192.0.2.7", 60)
+        blocks = await other.reputations.blocks(-1)
+        assert blocks is not None
+        assert [block.subject for block in blocks[1]] == ["ip:192.0.2.7"]
+        await store.reputations.unblock("ip:192.0.2.7")
+        assert store.revocations
+        assert other.revocations
+        await store.revocations.begin("log", 0)
+        await store.revocations.revoke([Mark("subject", 1, 4_000_000_000)], 60)
+        assert "subject" in [mark.subject for mark in (await other.revocations.revoked(-1)).marks]
         assert (store.degraded(), other.degraded()) == (None, None)
 
 

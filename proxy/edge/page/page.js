@@ -8,6 +8,7 @@ const MAX_ANSWER_CHARS = 1_000_000; // an answer longer than this is broken off
 const MAX_EVENT_CHARS = 1_000_000; // one event that doesn't fit in here is not ours
 const SILENCE_MS = 45_000; // the server comments every 15 s: three missed, and the connection is dead
 const AWAY_MS = 1_000; // when the server sent us away, come back after so long
+const TRIED_AT_ONCE = 500; // numbers, when a challenge is solved
 const MAX_AWAY = 5; // and so often for one answer
 const PATIENCE_MS = 10_000; // say that it takes longer
 const STORED = 'sidegate.session';
@@ -153,19 +154,49 @@ function newKey() {
 }
 
 /**
+ * Finds the number behind an ALTCHA challenge by trying, which takes a browser a second or so and nobody's click.
+ * Resolves to what the server wants to see in X-Challenge-Solution.
+ */
+export async function solve({ algorithm, challenge, maxnumber, salt, signature }, signal) {
+  if (!crypto.subtle) throw new Failure('challenge_required', 'This page needs https to prove that you are human.');
+  const text = new TextEncoder();
+  const wanted = challenge.toLowerCase();
+  const hash = async (number) => {
+    const digest = new Uint8Array(await crypto.subtle.digest(algorithm, text.encode(salt + number)));
+    return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  };
+  for (let first = 0; first <= maxnumber; first += TRIED_AT_ONCE) {
+    signal?.throwIfAborted();
+    const count = Math.min(TRIED_AT_ONCE, maxnumber - first + 1);
+    const hashes = await Promise.all(Array.from({ length: count }, (_, at) => hash(first + at)));
+    const at = hashes.indexOf(wanted);
+    if (at >= 0) return btoa(JSON.stringify({ algorithm, challenge, number: first + at, salt, signature }));
+  }
+  throw new Failure('challenge_required', 'The puzzle that proves that you are human has no solution.');
+}
+
+/**
  * Sends a message; resolves to the body of the stream. A session that has ended is replaced once.
  * While no answer came back the key stays, so that the server can tell a message that it has already seen.
  */
 async function send(exchange, signal) {
+  let proof = {};
   exchange.key ??= newKey();
   keep(PENDING, { question: exchange.question, key: exchange.key });
   for (let tries = 1; ; tries += 1) {
     const token = await accessToken(signal);
-    const headers = { Accept: 'text/event-stream', Authorization: `Bearer ${token}`, 'Idempotency-Key': exchange.key };
+    const own = { Authorization: `Bearer ${token}`, 'Idempotency-Key': exchange.key };
+    const headers = { Accept: 'text/event-stream', ...own, ...proof };
     const response = await post('/v1/messages', signal, { message: exchange.question }, headers);
     if (response.status === 401 && tries === 1) {
       response.body?.cancel().catch(() => {});
       store(null);
+      continue;
+    }
+    if (response.status === 428 && !('X-Challenge-Solution' in proof)) {
+      const { challenge, ...problem } = await response.json();
+      if (!challenge) throw failureOf(problem);
+      proof = { 'X-Challenge-Solution': await solve(challenge, signal) };
       continue;
     }
     if (!response.ok) throw await refusal(response);
@@ -567,23 +598,28 @@ async function run(exchange) {
   follow(true);
   alive();
   let body = null;
+  let sentAway = null; // why, if the server did
   try {
     for (let away = 1; ; away += 1) {
       body = await send(exchange, abort.signal);
+      if (sentAway) {
+        exchange.said = '';
+        exchange.render('');
+      }
       try {
         await showAnswer(exchange, body, alive);
         break;
       } catch (error) {
         if (error.code !== 'draining' || away > MAX_AWAY) throw error;
+        [sentAway, body] = [error, null];
       }
       // The server restarts and sent us away, while the answer goes on: with its key we get it, from the beginning.
       await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
-      exchange.said = '';
-      exchange.render('');
     }
     finish(exchange, 'done');
   } catch (error) {
-    const failure = failureFrom(error, abort.signal.reason, body !== null);
+    const isGone = sentAway && !body && !(error instanceof Failure); // nobody took its place
+    const failure = failureFrom(isGone ? sentAway : error, abort.signal.reason, body !== null);
     if (abort.signal.reason !== DROPPED) finish(exchange, failure.state, failure);
   } finally {
     clearTimeout(silence);
