@@ -111,6 +111,7 @@ class Detector:
         for index, rule in enumerate(self.rules):
             groups.setdefault(rule.category if rule.category in APART else "", []).append(index)
         self._anchors = [(self._set(numbers, options), numbers) for numbers in groups.values()]
+        injection.find(normalise("a"))  # reads the weights and makes the tables: at the start, not in a message's time
 
     def _set(self, numbers: Iterable[int], options: re2.Options) -> re2.Set:
         anchors = re2.Set.SearchSet(options)
