@@ -30,6 +30,7 @@ ENDS = {
     ("12 3", True): 4,
     ("(415) 555-2671, x", False): 14,
     ("12) x", False): 2,
+    ("(+49 30) x", False): 7,
     ("DE89 3704 abcde", False): 9,
     ("DE89 37", False): None,
     ("DE89 ", True): 4,
