@@ -12,6 +12,7 @@ from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, security_headers
 from proxy.edge.live import Live
+from proxy.edge.memory import Memory
 from proxy.edge.openai import OpenAiEdge
 from proxy.edge.ops import Gather, OpsEdge
 from proxy.edge.pages import PageEdge
@@ -21,6 +22,7 @@ from proxy.edge.server import Application, ops_app, public_app
 from proxy.edge.session import SessionEdge
 from proxy.edge.sse import Pings
 from proxy.edge.websocket import WebSocketEdge
+from proxy.edge.widget import WidgetEdge
 from proxy.filters import chain_maker
 from proxy.flow import Flow
 from proxy.guard.auth import Auth, Standing
@@ -137,7 +139,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         events=EventsEdge(
             flow, reader, channels, settings.streams, live, connections, resources.owned, resources.revocations
         ),
-        openai=OpenAiEdge(
+        completions=OpenAiEdge(
             flow,
             reader,
             answers,
@@ -145,6 +147,16 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             {name: site.completions for name, site in settings.sites.items()},
             Pings(settings.streams.heartbeat),
             live,
+        ),
+        chats=WidgetEdge(
+            flow,
+            reader,
+            answers,
+            sessions,
+            Memory(flow, resources.keeper, resources.owned),
+            Pings(settings.streams.heartbeat),
+            live,
+            settings.session.lifetime,
         ),
         session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),
         page=PageEdge(reader, host, sites),

@@ -77,7 +77,7 @@ class OpenAiEdge:
         completion = Completion(answer.id, site.name, int(self._clock()), wanted.message.text)
         with answer.listening():
             if not wanted.is_stream:
-                return await _collected(answer, completion, delivery(client))
+                return await _collected(http, answer, completion, delivery(client))
             return await self._stream(http, answer, completion, wanted, delivery(client))
 
     async def models(self, http: web.Request) -> web.Response:
@@ -107,7 +107,7 @@ class OpenAiEdge:
         with self._live.streaming(http):
             await answer.opened(COMMIT_AFTER)
             if answer.early is not None:
-                return _refusal(answer.early, answer)
+                return _refusal(http, answer.early, answer)
             stream.response.headers.update(headers)
             await stream.begin()
             await stream.relay(-1)
@@ -136,21 +136,23 @@ class CompletionStream(HttpStream):
                     await put(self.response, data)
 
 
-async def _collected(answer: Transcript, completion: Completion, headers: dict[str, str]) -> web.Response:
+async def _collected(
+    http: web.Request, answer: Transcript, completion: Completion, headers: dict[str, str]
+) -> web.Response:
     """The whole answer as one document. Where a filter withheld the rest, what may be read and the reason."""
     async for _ in answer.follow():
         pass
     if not answer.is_over:
-        return _refusal(Draining("its listeners are sent away", retry_after=1, headers=place(answer)), answer)
+        return _refusal(http, Draining("its listeners are sent away", retry_after=1, headers=place(answer)), answer)
     is_withheld = isinstance(answer.failure, OutputBlocked)
     if answer.failure is not None and not is_withheld:
-        return _refusal(answer.failure, answer)
+        return _refusal(http, answer.failure, answer)
     finish = "content_filter" if is_withheld else "stop"
     body = completion.document(answer.text, finish, answer.events[-1].fields.get("usage"))
     return _json(body, limits.headers(answer.counts) | headers)
 
 
-def refusal(error: ProxyError, request_id: str) -> web.Response:
+def refusal(http: web.Request, error: ProxyError, request_id: str) -> web.Response:
     """An error as OpenAI's clients read it. `x-should-retry` is theirs."""
     headers = {"Cache-Control": "no-store", **error.headers}
     fields = error_fields(error.code, error.public, error.status) | {"request_id": request_id}
@@ -162,8 +164,8 @@ def refusal(error: ProxyError, request_id: str) -> web.Response:
     return _json(orjson.dumps({"error": fields}), headers, error.status)
 
 
-def _refusal(error: ProxyError, answer: Transcript) -> web.Response:
-    response = refusal(error, answer.request_id)
+def _refusal(http: web.Request, error: ProxyError, answer: Transcript) -> web.Response:
+    response = refusal(http, error, answer.request_id)
     response.headers.update(limits.headers(answer.counts))
     return response
 

@@ -10,10 +10,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from proxy import __version__
+from proxy.edge import openai, widget
 from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, add_missing
-from proxy.edge.openai import OpenAiEdge, refusal
+from proxy.edge.openai import OpenAiEdge
 from proxy.edge.ops import OpsEdge, json_response
 from proxy.edge.pages import PageEdge
 from proxy.edge.problem import problem
@@ -21,6 +22,7 @@ from proxy.edge.push import EventsEdge, PushEdge
 from proxy.edge.read import REQUEST_ID, Reader
 from proxy.edge.session import SessionEdge
 from proxy.edge.websocket import WebSocketEdge
+from proxy.edge.widget import WidgetEdge
 from proxy.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, OriginDenied, ProxyError, TooLarge
 from proxy.flow import contained
 from proxy.guard.origin import Host
@@ -29,14 +31,19 @@ from proxy.telemetry import Metrics, Stopwatch
 log = logging.getLogger("sidegate.access")
 
 Application = web.Application
-Refusal = Callable[[ProxyError, str], web.Response]
+Refusal = Callable[[web.Request, ProxyError, str], web.Response]
 # Paths whose clients read errors in a form of their own, by their beginning.
-REFUSALS: Mapping[str, Refusal] = {"/v1/chat/completions": refusal, "/v1/models": refusal}
+REFUSALS: Mapping[str, Refusal] = {
+    "/chat/": widget.refusal,
+    "/v1/chat/completions": openai.refusal,
+    "/v1/models": openai.refusal,
+}
 
 
 def public_app(
     *, chat: ChatEdge, websocket: WebSocketEdge, events: EventsEdge, session: SessionEdge, page: PageEdge,
-    openai: OpenAiEdge, reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
+    completions: OpenAiEdge, chats: WidgetEdge,
+    reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
 ) -> web.Application:  # fmt: skip
     """What clients see."""
 
@@ -59,14 +66,17 @@ def public_app(
     app.router.add_post("/v1/session/refresh", session.refresh)
     app.router.add_post("/v1/session/ticket", session.ticket)
     app.router.add_post("/v1/messages", chat.ask)
-    app.router.add_post("/v1/chat/completions", openai.complete)
-    app.router.add_get("/v1/models", openai.models)
-    app.router.add_get("/v1/models/{id}", openai.model)
+    app.router.add_post("/v1/chat/completions", completions.complete)
+    app.router.add_get("/v1/models", completions.models)
+    app.router.add_get("/v1/models/{id}", completions.model)
     app.router.add_get("/v1/answers/{id}", chat.join)
     app.router.add_delete("/v1/answers/{id}", chat.stop)
     app.router.add_get("/v1/events", events.listen, allow_head=False)
     app.router.add_get("/v1/ws", websocket.handle)
+    app.router.add_post("/chat/{site}", chats.handle)
+    app.router.add_get("/chat/{site}", chats.handle, allow_head=False)
     app.router.add_route("OPTIONS", "/v1/{path:.*}", preflight)
+    app.router.add_route("OPTIONS", "/chat/{site}", preflight)
     return app
 
 
@@ -139,11 +149,12 @@ async def _guarded(http: web.Request, handler: Handler, request_id: str) -> web.
     except ClientGone:
         return web.Response(status=499)
     except ProxyError as error:
-        return _refusal(http.path)(error, request_id)
+        return _refusal(http, error, request_id)
 
 
-def _refusal(path: str) -> Refusal:
-    return next((form for begins, form in REFUSALS.items() if path.startswith(begins)), problem)
+def _refusal(http: web.Request, error: ProxyError, request_id: str) -> web.Response:
+    form = next((form for begins, form in REFUSALS.items() if http.path.startswith(begins)), None)
+    return problem(error, request_id) if form is None else form(http, error, request_id)
 
 
 def _translated(error: web.HTTPException) -> ProxyError:

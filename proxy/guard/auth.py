@@ -24,7 +24,7 @@ from proxy.errors import (
 from proxy.guard.customer_token import CustomerTokens
 from proxy.guard.keys import MAX_KEY_CHARS, ApiKeySettings, Keys, Scope, key_id
 from proxy.guard.origin import BROWSER_FACTS_MISSING
-from proxy.guard.session import Sessions, is_ours
+from proxy.guard.session import OPENING, Sessions, is_ours
 from proxy.model import Client, Identity, Mode, Site
 
 Kind = Literal["embed_key", "api_key", "jwt", "session", "cookie", "ticket", "refresh"]
@@ -51,7 +51,7 @@ def presented(client: Client) -> tuple[Kind, str] | None:
             return "jwt", credential.value
         if key_id(credential.value) or any("api_key" in site.auth for site in client.sites):
             return "api_key", credential.value
-    if client.route == "session":
+    if client.route in OPENING:
         return None if client.embed_key is None else ("embed_key", client.embed_key)
     if credential is None:
         return None
@@ -77,7 +77,7 @@ class Auth:
         self._clock = clock
 
     async def check(self, client: Client) -> Client:
-        if client.route == "session" and client.embed_key is not None:
+        if client.route in OPENING and client.embed_key is not None:
             client = self._by_embed_key(client, client.embed_key)
         match presented(client):
             case "api_key", value:
@@ -85,8 +85,8 @@ class Auth:
             case "jwt", value:
                 client = await self._by_token(client, value)
             case _:
-                return self._opening(client) if client.route == "session" else client
-        return self._opening(client) if client.route == "session" else self._speaking(client)
+                return self._opening(client) if client.route in OPENING else client
+        return self._opening(client) if client.route in OPENING else self._speaking(client)
 
     def _by_embed_key(self, client: Client, value: str) -> Client:
         found = self._keys.embed(value) if len(value) <= MAX_KEY_CHARS else None

@@ -22,11 +22,12 @@ from math import inf
 from typing import Annotated, Literal
 
 import jwt
+import orjson
 from pydantic import Field
 
 from proxy.config import Secret, Section
 from proxy.errors import AuthRequired, BadRequest, OriginDenied, SessionInvalid, TokenForged, UpstreamUnavailable
-from proxy.guard.fingerprint import Level, fingerprint, is_other_browser
+from proxy.guard.fingerprint import Level, fingerprint, is_other_browser, network
 from proxy.guard.origin import BROWSER_FACTS_MISSING
 from proxy.guard.presence import Presence
 from proxy.guard.revocation import Revocations
@@ -38,6 +39,8 @@ from proxy.telemetry import Metrics, audit
 
 TICKET_SECONDS = 30
 LASTING = frozenset({"events", "ticket", "ws"})  # routes of what may stay open for as long as a session lasts
+# Routes whose client needs no session yet: it opens one, or has one named after it behind the guard (see `adopt`).
+OPENING = frozenset({"session", "widget", "recall"})
 MAX_TOKEN_CHARS = 4096
 # What every token of ours begins with, and nobody else's does (RFC 8725 section 3.11): {"typ":"sidegate+jwt", …}
 TOKEN_HEADER = {"typ": "sidegate+jwt"}
@@ -112,6 +115,7 @@ class Sessions:
         self._key = hmac.new(key, b"sidegate session tokens", sha256).digest()
         self._print_key = hmac.new(key, b"sidegate fingerprints", sha256).digest()
         self._csrf_key = hmac.new(key, b"sidegate form posts", sha256).digest()
+        self._visitor_key = hmac.new(key, b"sidegate sessions of visitors who name them", sha256).digest()
         self._owner_key = hmac.new(key, b"sidegate sessions of owners", sha256).digest()
         self._store = store
         self._revocations = revocations
@@ -153,6 +157,21 @@ class Sessions:
         born = int(identity.born)
         session = Session(session_id, site.name, self.print_of(client), ends, identity.owner, identity.key, born)
         self._revocations.check(session)
+        return session
+
+    def adopt(self, client: Client, site: Site, name: str, secret: str = "") -> Session:
+        """The session of a visitor who names it, and whose page can't keep a token: the same one for the same name from
+        the same browser. `secret` is what that browser keeps; without it, its User-Agent, language and network say
+        which it is. Whoever has the name alone gets another session.
+        """
+        level: Level = "standard"
+        said = secret or f"{fingerprint(client, self._print_key, level).split('.')[0]} {network(client.ip)}"
+        identity = [site.name, client.identity.key, name, said]
+        session_id = hmac.digest(self._visitor_key, orjson.dumps(identity), "sha256").hex()
+        ends = self._clock() + self._settings.lifetime
+        session = Session(session_id, site.name, self.print_of(client), ends, "", client.identity.key)
+        self._revocations.check(session)
+        self._presence.seen(session, client)
         return session
 
     async def refresh(self, client: Client, token: str) -> Issued:
@@ -314,8 +333,8 @@ class SessionStage:
         self._presence = presence
 
     async def check(self, client: Client) -> Client:
-        if client.route in ("session", "refresh"):
-            if client.route == "session" and client.site is None:
+        if client.route in OPENING or client.route == "refresh":
+            if client.route in OPENING and client.site is None:
                 raise BadRequest("the site is not clear", public="Name the site in the X-Sidegate-Site header.")
             return client
         session = client.session or await self._sessions.verify(client)

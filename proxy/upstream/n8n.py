@@ -11,16 +11,19 @@ from typing import Literal
 
 import aiohttp
 
+from proxy.errors import UpstreamError
 from proxy.model import Request
 from proxy.upstream.answer import WebhookAnswer
 from proxy.upstream.headers import Auth, authorization, request_headers, visitor_headers
 from proxy.upstream.http import HttpSettings, encode, exchange, pieces
+from proxy.upstream.recall import MAX_BYTES, Turn, turns
 from proxy.upstream.retries import RetryBudget
 
 
 class N8nSettings(HttpSettings):
     kind: Literal["n8n"]
     auth: Auth = "jwt"
+    history: bool = False  # it is a chat trigger with a memory, which a widget may read again
 
 
 class N8n:
@@ -32,9 +35,15 @@ class N8n:
         self._retries = RetryBudget()
         self._owned = owned
 
+    @property
+    def remembers(self) -> bool:
+        return self._settings.history
+
     def encode(self, request: Request) -> bytes:
         metadata: dict[str, object] = {"site": request.site.name, "requestId": request.id}
-        if request.message.context:
+        if request.client.route == "widget":  # its workflow looks for them where the widget itself would put them
+            metadata = request.message.context | metadata
+        elif request.message.context:
             metadata["context"] = request.message.context
         return encode(
             {
@@ -55,3 +64,16 @@ class N8n:
             aclosing(pieces(reply, answer)) as texts,
         ):
             yield texts
+
+    async def recall(self, request: Request, sign: Callable[[Request, bytes], str]) -> list[Turn]:
+        """What its chat trigger remembers of the session. No workflow runs. Raises UpstreamError."""
+        body = encode({"action": "loadPreviousSession", "sessionId": self._owned(request)})
+        token = sign(request, body)
+        headers = request_headers(request) | visitor_headers(request) | authorization(self._settings.auth, token)
+        data = bytearray()
+        async with exchange(self._pool, self._settings, body, headers, self._retries) as reply:
+            while part := await reply.read(has_begun=True):
+                data += part
+                if len(data) > MAX_BYTES:
+                    raise UpstreamError(f"a memory over {MAX_BYTES} bytes")
+        return turns(bytes(data))

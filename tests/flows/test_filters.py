@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from proxy.filters.links import Links
 from tests.filters.test_split import RICH
-from tests.sidegate import Visitor, sidegate, text_of
+from tests.sidegate import BROWSER, Visitor, sidegate, text_of
 from tests.upstreams import BEGIN, END, HEAD, LAST, Script, Step, chunk, item, stream, webhook
 
 CASES = int(os.environ.get("SIDEGATE_FUZZ", "2000")) // 40
@@ -75,11 +75,30 @@ def _completion(visitor: Visitor, *, stream: bool) -> dict[str, Any]:  # Any: ar
     return {"url": f"{visitor.url}/v1/chat/completions", "json": body, "headers": visitor.headers}
 
 
+async def widget(visitor: Visitor) -> str:
+    async with visitor.http.post(**_widget(visitor)) as response:
+        text: str = (await response.json())["output"]
+    return text
+
+
+async def widgets_lines(visitor: Visitor) -> str:
+    async with visitor.http.post(**_widget(visitor, Accept="text/plain")) as response:
+        found = [orjson.loads(line) for line in (await response.read()).splitlines()]
+    return "".join(line["content"] for line in found if line["type"] == "item")
+
+
+def _widget(visitor: Visitor, **headers: str) -> dict[str, Any]:  # Any: arguments of a request
+    body = {"action": "sendMessage", "sessionId": "v1", "chatInput": "hello"}
+    return {"url": f"{visitor.url}/chat/shop", "json": body, "headers": BROWSER | headers}
+
+
 FACES: dict[str, Callable[[Visitor], Awaitable[str]]] = {
     "server-sent events": events,
     "NDJSON": lines,
     "JSON": collected,
     "WebSocket": frames,
+    "@n8n/chat": widget,
+    "@n8n/chat, streaming": widgets_lines,
     "chat completion": completion,
     "chunks of a chat completion": chunks,
 }
