@@ -44,6 +44,7 @@ class Denied(ProxyError):
     """The guard said no. `stage` is filled in by the loop that runs the stages."""
 
     stage: str = ""
+    avoids: ClassVar[str] = ""  # for what reason no workflow was run, where it would have been
     is_guess: ClassVar[bool] = False  # a credential that nobody was given: too many of them, and no more are looked at
 
 
@@ -126,18 +127,28 @@ class TooManyConnections(Denied):
 
 
 class BudgetExhausted(Denied):
-    code, status = "budget_exhausted", 429
+    code, status, avoids = "budget_exhausted", 429, "budget"
     message = "The assistant has answered as much as it may for now. Please come back later."
 
 
 class ContentBlocked(Denied):
-    code, status = "content_blocked", 422
+    code, status, avoids = "content_blocked", 422, "content"
     message = "That message can't be sent."
 
 
 class BadRequest(Denied):
     code, status = "bad_request", 400
     message = "The request could not be read."
+
+
+class EmptyMessage(BadRequest):
+    avoids = "empty"
+    message = "The message is empty."
+
+
+class Prefetched(BadRequest):
+    avoids = "prefetch"
+    message = "Nothing is fetched here before it is wanted."
 
 
 class NotFound(BadRequest):
@@ -172,7 +183,7 @@ class RequestTimeout(BadRequest):
 
 
 class TooLarge(Denied):
-    code, status = "too_large", 413
+    code, status, avoids = "too_large", 413, "too_long"
     message = "That message is too large."
 
 

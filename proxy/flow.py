@@ -123,6 +123,8 @@ class Flow:
                 denied.stage = stage.name
                 tell_denied(self.metrics, denied, stage.mode, request_id, client.ip)
                 if stage.mode == "enforce":
+                    if denied.avoids:
+                        self.metrics.avoided.labels(denied.avoids).inc()
                     for told in self.denied:
                         told(denied, client)
                     raise

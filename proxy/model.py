@@ -89,6 +89,7 @@ class Client:
     origin: str | None = None
     referer: str | None = None
     fetch_site: str | None = None
+    purpose: str = ""  # why a browser asks, where it says so: prefetch, prerender
     user_agent: str = ""
     language: str = ""
     facts: Facts = Facts()

@@ -120,7 +120,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         denied=(resources.reputation.denied, challenges.denied),
         metrics=metrics,
     )
-    answers = _answers(settings, resources)
+    answers = _answers(settings, resources, metrics)
     resources.revocations.on_change(lambda: answers.expel(resources.revocations.is_revoked))
     public = public_app(
         chat=ChatEdge(flow, reader, answers, settings.streams, live, connections),
@@ -220,14 +220,17 @@ def _caches(settings: Settings, resources: Resources) -> dict[str, Cache]:
     return {name: Cache(site.cache, is_first, is_personal) for name, site in settings.sites.items() if site.cache}
 
 
-def _answers(settings: Settings, resources: Resources) -> Answers:
+def _answers(settings: Settings, resources: Resources, metrics: Metrics) -> Answers:
     streams = {name: settings.site_streams(name) for name in settings.sites}
 
     def announce(request: Request) -> None:
         address = Address(request.site.name, resources.signer.owned(request))
         resources.channels.announce(address, request.answer_id, streams[request.site.name].journal_ttl)
 
-    return Answers(streams, resources.claims, announce, resources.journal)
+    def avoided(reason: str) -> None:
+        metrics.avoided.labels(reason).inc()
+
+    return Answers(streams, resources.claims, announce, avoided, resources.journal)
 
 
 def _outlet(settings: Settings, site: str) -> Outlet:

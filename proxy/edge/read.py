@@ -31,6 +31,7 @@ URL_TOKENS = frozenset(
 # Sent with every request to a secure origin by browsers that have them: https://wicg.github.io/ua-client-hints/
 HINTS = ("Sec-CH-UA", "Sec-CH-UA-Platform", "Sec-CH-UA-Mobile")
 MAX_FACT_CHARS = 512
+PURPOSES = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -94,6 +95,7 @@ class Reader:
             origin=_shared(headers.get("Origin")),
             referer=_shared(headers.get("Referer")),
             fetch_site=headers.get("Sec-Fetch-Site"),
+            purpose=" ".join(headers.get(name, "")[:MAX_FACT_CHARS] for name in PURPOSES).strip().lower(),
             user_agent=_shared(passing.get("user-agent", "")),
             language=_shared(passing.get("accept-language", "")),
             facts=self._facts(headers, trusted=trusted),

@@ -18,6 +18,7 @@ from proxy.guard.failures import Failures, Watched
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host, Origin
+from proxy.guard.prefetch import Prefetch
 from proxy.guard.reputation import BlockList, Reputation, Repute
 from proxy.guard.risk import Risk, RiskOfClient, RiskOfMessage
 from proxy.guard.session import SessionStage
@@ -45,6 +46,7 @@ def connect_stages(
     """Once per HTTP request, once per WebSocket handshake."""
     return [
         host,
+        Prefetch(),
         BlockList(reputation),
         Repute(reputation),
         UrlTokens(),

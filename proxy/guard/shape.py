@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proxy.errors import BadRequest, TooLarge
+from proxy.errors import BadRequest, EmptyMessage, TooLarge
 from proxy.guard.content import ContentSettings
 from proxy.model import Mode, Request
 
@@ -34,7 +34,7 @@ class Shape:
                 public=f"That message is too long. Please keep it under {settings.max_chars} characters.",
             )
         if not text.strip():
-            raise BadRequest("an empty message", public="The message is empty.")
+            raise EmptyMessage("an empty message")
         most = MAX_HISTORY_CHARS if request.client.route == "completions" else MAX_CONTEXT_CHARS
         bounded(request.message.context, "context", most)
         return request

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+
+import orjson
 
 from proxy.errors import Draining, NotFound, ProxyError, SessionInvalid, UpstreamUnavailable
 from proxy.model import Request, Session
@@ -36,6 +39,7 @@ class Answers:
         settings: Mapping[str, StreamSettings],
         claims: Claims,
         announce: Callable[[Request], None] = lambda _: None,
+        avoided: Callable[[str], None] = lambda _: None,
         journal: Journal | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -44,10 +48,12 @@ class Answers:
         self._claims = claims
         self._clock = clock
         self._announce = announce
+        self._avoided = avoided
         self._journal = journal
         self._now = now
         self._answers: OrderedDict[str, Answer] = OrderedDict()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._questions: dict[bytes, str] = {}  # what is being answered
         self._ends: dict[str, asyncio.TimerHandle] = {}  # of the sessions of those that run
         self._sizes: dict[str, int] = {}  # of those that are over
         self._size = 0
@@ -62,13 +68,19 @@ class Answers:
     async def ask(self, request: Request, run: Run) -> Transcript:
         """begin(); or where the message's key began an answer before, and it hasn't failed, that one, wherever it runs.
 
-        Raises what begin() does, Conflict when the key came with another message, and UpstreamUnavailable when another
-        replica's answer can't be looked at.
+        Without a key, a browser's message that its session is being given an answer to, here and now, is a second click
+        on the same button. (A program that means that has the key; the same words again after their answer is done are
+        a new message.) Raises what begin() does, Conflict when the key came with another message, and
+        UpstreamUnavailable when another replica's answer can't be looked at.
         """
         if request.idempotency_key is None:
-            return self.begin(request, run)
+            if (answer := self._clicked(request)) is None:
+                return self.begin(request, run)
+            self._avoided("duplicate")
+            return answer
         claim = self._claims.of(request, request.idempotency_key)
         if (known := await self._known(request.session, claim)) is not None:
+            self._avoided("repeated")
             return known
         try:
             return self.begin(request, _releasing(run, claim))
@@ -87,13 +99,15 @@ class Answers:
         # The one owner of these tasks is this object; `_ended` forgets them, `close` ends them.
         task = asyncio.create_task(run(request, answer), name=f"answer {answer.id}")  # noqa: TID251
         self._tasks[answer.id] = task
+        question = _question(request)
+        self._questions[question] = answer.id
         self._idle.clear()
         left = request.session.ends - self._now()
         self._ends[answer.id] = asyncio.get_running_loop().call_later(max(0, left), self._expel, answer)
         answer.abandon_by(lambda: self._cancel(answer.id))
         if self._journal is not None:
             self._journal.follow(answer, self._settings[request.site.name], lambda: self._cancel(answer.id))
-        task.add_done_callback(lambda _: self._ended(answer))
+        task.add_done_callback(lambda _: self._ended(answer, question))
         return answer
 
     def expel(self, has_ended: Callable[[Session], bool]) -> None:
@@ -162,6 +176,13 @@ class Answers:
         for answer in self._answers.values():
             answer.close()
 
+    def _clicked(self, request: Request) -> Answer | None:
+        """The answer to this very message of this session that is under way here."""
+        if request.client.fetch_site is None:
+            return None
+        answer = self._answers.get(self._questions.get(_question(request), ""))
+        return answer if answer is not None and not answer.is_over else None
+
     async def _known(self, session: Session, claim: Claim) -> Transcript | None:
         """The answer that holds the key; None when the key is ours now. Ends when one of both is clear."""
         value = instead = b""
@@ -191,12 +212,14 @@ class Answers:
         if task is not None:
             task.cancel()
 
-    def _ended(self, answer: Answer) -> None:
+    def _ended(self, answer: Answer, question: bytes) -> None:
         answer.stop()  # only where it was cancelled it hasn't an end yet
         answer.close()
         if self._journal is not None and not answer.is_admitted:
             self._journal.forget(answer.id)
         del self._tasks[answer.id]
+        if self._questions.get(question) == answer.id:
+            del self._questions[question]
         self._ends.pop(answer.id).cancel()
         if not self._tasks:
             self._idle.set()
@@ -229,6 +252,13 @@ def _releasing(run: Run, claim: Claim) -> Run:
                 await claim.release()
 
     return running
+
+
+def _question(request: Request) -> bytes:
+    """A session's message as the client sent it."""
+    message = request.message
+    said = orjson.dumps([*_identity(request.session), message.text, message.context], default=str)
+    return hashlib.sha256(said).digest()
 
 
 def _identity(session: Session) -> tuple[str, str, str]:
