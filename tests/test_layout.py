@@ -70,6 +70,7 @@ def test_every_module_of_the_path_has_its_test_or_is_covered_by_a_flow() -> None
     ]
     covered_by_their_suites = {
         "filters/length.py": "filters/test_split.py",
+        "guard/prefetch.py": "flows/test_avoided.py",
         "upstream/line.py": "flows/test_lines.py",
         "store/memory.py": "store/test_contract.py",
         "store/redis/circuits.py": "store/test_circuits.py",
