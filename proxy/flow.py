@@ -6,6 +6,7 @@
                                            choose an upstream; slot, circuit, sign, open
                                            filter, send              once per piece
          <-- done | fail
+    edge --> deliver(webhook)              webhook stages, courier   once per provider's webhook
 
 Everything here is order. What each step does is in guard/, upstream/ and filters/.
 """
@@ -18,9 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from proxy.courier import Courier
 from proxy.errors import ClientGone, Denied, OutputBlocked, ProxyError, UpstreamError, UpstreamUnavailable
 from proxy.filters.chain import Chain
-from proxy.model import Client, Request, Sink, Stage
+from proxy.model import Client, Reply, Request, Sink, Stage, Webhook
 from proxy.streams.cache import Cache
 from proxy.telemetry import Metrics, Stopwatch, tell_denied
 from proxy.upstream.line import Line
@@ -28,7 +30,7 @@ from proxy.upstream.route import order
 from proxy.upstream.signing import Signer
 
 log = logging.getLogger(__name__)
-T = TypeVar("T", Client, Request)
+T = TypeVar("T", Client, Request, Webhook)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +42,18 @@ class Flow:
     chains: Mapping[str, Callable[[Mapping[str, str], str], Chain]]
     caches: Mapping[str, Cache]
     denied: Sequence[Callable[[Denied, Client], None]]  # are told of every refusal that is enforced
+    webhook_stages: Sequence[Stage[Webhook]]
+    courier: Courier
     metrics: Metrics
 
     async def admit(self, client: Client) -> Client:
         """Let a connection in, or raise Denied."""
         return await self._pass(self.connect_stages, client, client.request_id, client)
+
+    async def deliver(self, webhook: Webhook) -> Reply:
+        """Take a provider's webhook to its workflow; what the provider is to be answered. Raises ProxyError."""
+        webhook = await self._pass(self.webhook_stages, webhook, webhook.client.request_id, webhook.client)
+        return await self.courier.take(webhook)
 
     async def answer(self, request: Request, sink: Sink) -> None:
         """Answer one message, and tell the sink how that ended. Raises only when cancelled."""

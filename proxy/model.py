@@ -213,6 +213,29 @@ class Request:
     bill: Bill = field(default_factory=Bill, compare=False, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """What a provider sent to `/hooks/NAME`, as it came."""
+
+    client: Client
+    hook: str  # by name
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # by names in small letters
+    query: str = field(default="", repr=False)  # as called, without the question mark
+    delivery: str = ""  # once verified: the same for all attempts at one event; 32 hex digits
+    signature: str = ""  # of this attempt alone, where the provider signs the time
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a provider is answered. `outcome`: done, queued, duplicate or challenge."""
+
+    outcome: str = "done"
+    status: int = 200
+    body: bytes = field(default=b"", repr=False)
+    media: str = ""
+
+
 T = TypeVar("T")
 
 

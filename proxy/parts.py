@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from proxy import guard
 from proxy.content.pii import find
+from proxy.courier import Courier, Road
 from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, security_headers
+from proxy.edge.hooks import HooksEdge
 from proxy.edge.live import Live
 from proxy.edge.memory import Memory
 from proxy.edge.openai import OpenAiEdge
@@ -31,6 +33,7 @@ from proxy.guard.connections import Connections
 from proxy.guard.csrf import Csrf
 from proxy.guard.customer_token import CustomerTokens
 from proxy.guard.failures import Failures
+from proxy.guard.hooks import Deliveries
 from proxy.guard.keys import Keys
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host
@@ -118,6 +121,8 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         chains={name: chain_maker(settings.site_filters(name)) for name in sites},
         caches=_caches(settings, resources),
         denied=(resources.reputation.denied, challenges.denied),
+        webhook_stages=guard.webhook_stages(settings.hooks, host=host, reputation=resources.reputation),
+        courier=_courier(settings, resources, metrics),
         metrics=metrics,
     )
     answers = _answers(settings, resources, metrics)
@@ -160,6 +165,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         ),
         session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),
         page=PageEdge(reader, host, sites),
+        hooks=HooksEdge(flow, reader, host, settings.hooks, settings.listen.body_timeout, metrics),
         reader=reader,
         host=host,
         cors=Cors(sites.values()),
@@ -231,6 +237,11 @@ def _answers(settings: Settings, resources: Resources, metrics: Metrics) -> Answ
         metrics.avoided.labels(reason).inc()
 
     return Answers(streams, resources.claims, announce, avoided, resources.journal)
+
+
+def _courier(settings: Settings, resources: Resources, metrics: Metrics) -> Courier:
+    roads = {name: Road(resources.lines[name], relay, resources.signer) for name, relay in resources.relays.items()}
+    return Courier(settings.hooks, roads, Deliveries(settings.hooks, resources.store), metrics)
 
 
 def _outlet(settings: Settings, site: str) -> Outlet:

@@ -40,6 +40,7 @@ from proxy.telemetry import Metrics, audit
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.gossip import Gossip
 from proxy.upstream.line import Line
+from proxy.upstream.relay import Relay, open_relays
 from proxy.upstream.signing import Signer, owned_id
 from proxy.upstream.slots import LineSettings, Slots
 
@@ -66,6 +67,7 @@ class Resources:
     keeper: Keeper
     presence: Presence
     detectors: dict[str, list[HttpDetector]]
+    relays: dict[str, Relay]
 
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
@@ -100,10 +102,11 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         keys = await stack.enter_async_context(_customer_keys(settings.keys.jwt, metrics))
         keeper = _keeper(settings, session_key, store)
         detectors = await stack.enter_async_context(_detectors(settings))
+        relays = await stack.enter_async_context(open_relays(settings.relays()))
         yield Resources(
             session_key=session_key, store=store, signer=signer, lines=lines, channels=channels, journal=journal,
             desk=desk, reputation=reputation, claims=claims, revocations=revocations, customer_keys=keys, keeper=keeper,
-            presence=presence, detectors=detectors,
+            presence=presence, detectors=detectors, relays=relays,
         )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from proxy.guard.budget import BudgetSettings
 from proxy.guard.challenge import ChallengeSettings
 from proxy.guard.connections import ConnectionSettings
 from proxy.guard.content import ContentSettings
+from proxy.guard.hooks import HookSettings
 from proxy.guard.keys import KeySettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
 from proxy.guard.reputation import ReputationSettings
@@ -43,11 +44,13 @@ from proxy.weak import suspicion, weakness
 RULES = Rules(
     plain=("store.url",),
     planned=(
-        "hooks", "uploads", "telemetry.traces",
+        "uploads", "telemetry.traces",
     )
 )  # fmt: skip
 MAKE_KEY = "`openssl rand -base64 48`"
 S = TypeVar("S", bound=Section)
+W = TypeVar("W", SiteSettings, HookSettings)
+NOT_A_NAME = "not a name; write small letters, digits, - and _, at most 64, none of - and _ in front"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 
 
@@ -80,6 +83,7 @@ class Settings(Section):
     filters: FilterSettings = FilterSettings()
     streams: StreamSettings = StreamSettings()
     drain: DrainSettings = DrainSettings()
+    hooks: dict[str, HookSettings] = Field(default_factory=dict)
     audit: AuditSettings = AuditSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -99,6 +103,11 @@ class Settings(Section):
     def longest_answer(self, name: str) -> float:
         """Seconds after which no answer of this site is still under way, whichever of its upstreams had been asked."""
         return sum(self.upstreams[upstream].longest for upstream in self.sites[name].weights)
+
+    def relays(self) -> dict[str, N8nSettings]:
+        """The upstreams that webhooks go to."""
+        named = {name: self.upstreams[name] for name in {hook.upstream for hook in self.hooks.values()}}
+        return {name: upstream for name, upstream in named.items() if isinstance(upstream, N8nSettings)}
 
     def site_filters(self, name: str) -> FilterSettings:
         return _overridden(self.filters, self.sites[name].filters)
@@ -140,6 +149,7 @@ def load(path: Path | None, env: Mapping[str, str] | None = None, spare: dict[Pl
         update={
             "sites": _with_upstreams(settings.sites, written["upstreams"]),
             "keys": _with_sites(settings.keys, written["sites"]),
+            "hooks": _with_upstreams(settings.hooks, written["upstreams"]),
         }
     )
     if settings.debug and tree.get(("telemetry", "log_level")) is None:
@@ -175,11 +185,11 @@ def _make_up_keys(tree: Tree, spare: dict[Place, Secret]) -> set[Place]:
     return made_up
 
 
-def _with_upstreams(sites: Mapping[str, SiteSettings], upstreams: Collection[str]) -> dict[str, SiteSettings]:
+def _with_upstreams(sections: Mapping[str, W], upstreams: Collection[str]) -> dict[str, W]:
     if len(upstreams) != 1:
-        return dict(sites)
+        return dict(sections)
     (only,) = upstreams
-    return {name: site.model_copy(update={"upstream": site.upstream or only}) for name, site in sites.items()}
+    return {name: each.model_copy(update={"upstream": each.upstream or only}) for name, each in sections.items()}
 
 
 def _with_sites(keys: KeySettings, sites: Collection[str]) -> KeySettings:
@@ -276,8 +286,7 @@ class _Judge:
                 self._refuse((whole,), f"there is none; name one, or set {flat}")
             for name in names:
                 if not NAME.fullmatch(name):
-                    text = "not a name; write small letters, digits, - and _, at most 64, none of - and _ in front"
-                    self._refuse((whole, name), text)
+                    self._refuse((whole, name), NOT_A_NAME)
 
     def _upstreams(self) -> None:
         known = self.written["upstreams"]
@@ -288,8 +297,27 @@ class _Judge:
             for upstream in site.weights:
                 if site.upstream and upstream not in known:
                     self._refuse(place, unknown(upstream, known))
-        for name in sorted(set(known).difference(*(site.weights for site in self.settings.sites.values()))):
+        used = [*(site.weights for site in self.settings.sites.values()), self._hooks()]
+        for name in sorted(set(known).difference(*used)):
             self._warn(("upstreams", name), "no site uses it")
+
+    def _hooks(self) -> set[str]:
+        """Their upstreams."""
+        known = self.written["upstreams"]
+        for name, hook in self.settings.hooks.items():
+            place: Place = ("hooks", name)
+            if not NAME.fullmatch(name):
+                self._refuse(place, NOT_A_NAME)
+            if not hook.upstream and known:
+                self._refuse((*place, "upstream"), f"missing, and there are several; write {' or '.join(known)}")
+            elif hook.upstream and hook.upstream not in known:
+                self._refuse((*place, "upstream"), unknown(hook.upstream, known))
+            elif isinstance(self.settings.upstreams.get(hook.upstream), OpenAiSettings | EchoSettings):
+                self._refuse((*place, "upstream"), "webhooks go to upstreams of kind n8n; write one of those")
+            for key, secret in (("secret", hook.secret), ("previous", hook.previous)):
+                if secret is not None and (fault := weakness(secret.reveal())):
+                    self._bad((*place, key), f"{fault}; use a longer one, where the provider lets you choose")
+        return {hook.upstream for hook in self.settings.hooks.values()}
 
     def _origins(self) -> None:
         for name, site in self.settings.sites.items():

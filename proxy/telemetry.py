@@ -118,6 +118,12 @@ class Metrics:
             ["site", "outcome"],
             registry=registry,
         )
+        self.webhooks = Counter(
+            "sidegate_webhooks",
+            "Providers' webhooks: done, queued, duplicate, challenge, greeting, cancelled, or a code",
+            ["hook", "outcome"],
+            registry=registry,
+        )
         self.breaker_open = Gauge(
             "sidegate_breaker_open",
             "1 while the upstream's circuit is open, 0.5 half-open",

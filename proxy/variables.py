@@ -42,9 +42,15 @@ SIMPLE: dict[str, Place] = {
 }
 LIFETIMES = {"JWT_EXPIRATION_HOURS": 3600, "ACCESS_TOKEN_EXPIRE_MINUTES": 60}  # seconds in one; the later one wins
 WINDOWS = {"RATE_LIMIT_PER_MINUTE": 60, "RATE_LIMIT_PER_HOUR": 3600}
-PLANNED = ("WHATSAPP_WEBHOOK_SECRET",)
-OTHERS = ("ENABLE_MASKING", "N8N_API_KEY", "CORS_ALLOWED_ORIGINS", "RATE_LIMIT_BURST", "API_KEYS")
-VARIABLES = frozenset({*SIMPLE, *LIFETIMES, *WINDOWS, *PLANNED, *OTHERS})
+OTHERS = (
+    "ENABLE_MASKING",
+    "N8N_API_KEY",
+    "CORS_ALLOWED_ORIGINS",
+    "RATE_LIMIT_BURST",
+    "API_KEYS",
+    "WHATSAPP_WEBHOOK_SECRET",
+)
+VARIABLES = frozenset({*SIMPLE, *LIFETIMES, *WINDOWS, *OTHERS})
 
 ON = frozenset({"true", "1", "yes", "on"})
 OFF = frozenset({"false", "0", "no", "off", "[]", "{}"})
@@ -107,7 +113,7 @@ class _Variables:
         self._lifetimes()
         self._limits()
         self._api_keys()
-        self._not_settings()
+        self._whatsapp()
 
     def _put(self, name: str, place: Place, value: object) -> None:
         """Write the value, after finding out which site or upstream is meant."""
@@ -243,10 +249,13 @@ class _Variables:
         if self.tree.get(("sites", names[0], "auth")) is None:
             self.tree.put(("sites", names[0], "auth"), ["anonymous", "api_key"], "API_KEYS")
 
-    def _not_settings(self) -> None:
-        for name in PLANNED:
-            if name in self.values and self.values[name].strip().lower() not in OFF:
-                self.tree.problems.append(Problem(name, "not available in this version; remove it"))
+    def _whatsapp(self) -> None:
+        """The one hook that a variable can name."""
+        name = "WHATSAPP_WEBHOOK_SECRET"
+        if name in self.values and self.values[name].strip().lower() not in OFF:
+            self.tree.put(("hooks", "whatsapp", "secret"), Secret(self.values[name]), name)
+            if self.tree.get(("hooks", "whatsapp", "provider")) is None:
+                self.tree.put(("hooks", "whatsapp", "provider"), "whatsapp", name)
 
 
 def _origins_in(text: str) -> set[str] | None:

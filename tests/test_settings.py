@@ -30,6 +30,9 @@ KEYS = {"SESSION_SECRET_KEY": KEY, "JWT_SECRET_KEY": OTHER_KEY}
 OVERRIDES = tuple(f"sites.NAME.{section}" for section in ("limits", "budgets", "content", "filters", "streams"))
 
 
+GITHUB = {"provider": "github", "secret": {"env": "JWT_SECRET_KEY"}}
+
+
 def tree(**sections: Any) -> dict[str, Any]:  # Any: configuration as written
     """The least that is fine in production, keys apart; sections as given replace or add."""
     return {
@@ -112,6 +115,7 @@ WEAK = [
     ({"JWT_SECRET_KEY": ""}, "signing.key", "missing; write"),
     ({"SIDEGATE__OPS__TOKEN": "short"}, "ops.token", "shorter than 32 bytes"),
     ({"SIDEGATE__SIGNING__PREVIOUS__K0": "short"}, "signing.previous.k0", "shorter than 32 bytes"),
+    ({"WHATSAPP_WEBHOOK_SECRET": "short"}, "hooks.whatsapp.secret", "shorter than 32 bytes"),
     ({"DEBUG": "true"}, "debug", "not for production"),
     ({"SIDEGATE__SITES__SHOP__ORIGINS": "[]"}, "sites.shop.origins", "missing; list the pages' origins"),
     (
@@ -249,6 +253,9 @@ def test_a_private_key_is_not_judged_as_a_shared_secret(reading: Any, refused: A
             "sites.shop.limits",
             "3 limits are both site-1s",
         ),
+        (tree(hooks={"Git": GITHUB}), "hooks.Git", "not a name"),
+        (tree(hooks={"git": GITHUB | {"upstream": "suport"}}), "hooks.git.upstream", "did you mean support"),
+        (tree(hooks={"git": GITHUB}, upstreams={"support": {"kind": "echo"}}), "hooks.git.upstream", "of kind n8n"),
         (tree(workers=2), "workers", "set store.url to a Redis, or write 1"),
         (tree(workers=0), "workers", "out of range"),
         (tree(environment="test"), "environment", "write development or production"),
@@ -286,6 +293,17 @@ def test_a_site_says_which_of_several_upstreams_answers(refused: Any, reading: A
     chosen = reading(tree(upstreams=upstreams, sites={"shop": {"origins": ["https://a"], "upstream": "a"}}))
     assert chosen.settings.sites["shop"].upstream == "a"
     assert [problem.path for problem in chosen.warnings] == ["upstreams.b"]
+
+
+def test_a_hook_says_which_of_several_upstreams_it_goes_to(refused: Any, reading: Any) -> None:
+    two = {name: {"kind": "n8n", "url": "http://n8n/webhook/x"} for name in ("support", "orders")}
+    site = {"shop": {"origins": ["https://shop.example"], "upstream": "support"}}
+    assert refused(tree(upstreams=two, sites=site, hooks={"git": GITHUB})) == {
+        "hooks.git.upstream": "missing, and there are several; write support or orders"
+    }
+    loaded = reading(tree(upstreams=two, sites=site, hooks={"git": GITHUB | {"upstream": "orders"}}))
+    assert list(loaded.settings.relays()) == ["orders"]
+    assert not [problem for problem in loaded.warnings if problem.path.startswith("upstreams")]
 
 
 def test_a_site_may_have_several_upstreams_with_weights(reading: Any, refused: Any) -> None:
@@ -468,7 +486,7 @@ def test_the_full_file_has_every_setting_and_no_other() -> None:
     below = {f"filters.redact[].{name}" for name in ("pattern", "replacement", "whole")}
     below |= {f"budgets[].{name}" for name in BudgetSettings.model_fields}
     below |= {f"content.detectors[].{name}" for name in DetectorSettings.model_fields}
-    assert found - {"upstreams.NAME", "sites.NAME", "signing.previous.NAME"} == known - below
+    assert found - {"upstreams.NAME", "sites.NAME", "hooks.NAME", "signing.previous.NAME"} == known - below
     assert {"sites.NAME." + path for path in below} <= {path for path, _ in written(Settings, full())}
 
 
@@ -489,10 +507,13 @@ def test_the_full_file_is_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "sidegate.yaml").write_text((ROOT / "config/sidegate.full.yaml").read_text())
     (tmp_path / "secrets/session_key").write_text(KEY)
     (tmp_path / "secrets/jwt_key").write_text(OTHER_KEY)
-    loaded = load(tmp_path / "sidegate.yaml", {"N8N_KEY": "a", "N8N_PASSWORD": "b"}).settings
+    loaded = load(
+        tmp_path / "sidegate.yaml",
+        {"N8N_KEY": "a", "N8N_PASSWORD": "b", "META_APP_SECRET": KEY, "OWN_HOOK_SECRET": KEY},
+    ).settings
     least = load(None, KEYS | {"N8N_WEBHOOK_URL": "http://n8n", "ALLOWED_ORIGINS": "https://shop.example"}).settings
     assert loaded.keys.model_copy(update={"api": ()}) == least.keys
-    named: dict[str, object] = {"upstreams": {}, "sites": {}, "keys": None}
+    named: dict[str, object] = {"upstreams": {}, "sites": {}, "keys": None, "hooks": {}}
     assert loaded.model_copy(update=named) == least.model_copy(update=named)
 
 
@@ -571,6 +592,7 @@ def test_the_page_names_settings_of_the_code_only() -> None:
     known = {path for path, _, _ in settings_of(Settings)} | {
         "sites.default.origins",
         "sites.default.allow_credentials",
+        "hooks.whatsapp.secret",
     }
     known |= {"upstreams.default.url", "upstreams.default.auth", "sites.NAME", "upstreams.NAME"}
     tops = "|".join(Settings.model_fields)

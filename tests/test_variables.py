@@ -205,10 +205,17 @@ def test_blanks_are_part_of_a_secret_and_not_of_a_number() -> None:
     assert found.session.cookie_name == "chat_session_id"
 
 
-@pytest.mark.parametrize("name", ["WHATSAPP_WEBHOOK_SECRET"])
-def test_what_is_not_built_yet_cannot_be_switched_on(name: str) -> None:
-    assert problems(**{name: "true"}) == {name: "not available in this version; remove it"}
-    assert settings(**{name: "false"}) == settings(**{name: "[]"}) == settings()
+def test_the_secret_of_whatsapp_opens_its_hook() -> None:
+    hook = settings(WHATSAPP_WEBHOOK_SECRET=KEY).hooks["whatsapp"]
+    assert (hook.provider, hook.secret, hook.upstream) == ("whatsapp", Secret(KEY), "default")
+    assert settings(WHATSAPP_WEBHOOK_SECRET="false") == settings(WHATSAPP_WEBHOOK_SECRET="[]") == settings()
+
+
+def test_the_secret_of_whatsapp_may_be_that_of_a_hook_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "sidegate.yaml"
+    file.write_text("hooks: {whatsapp: {provider: whatsapp, limit: 7}}\n")
+    hook = load(file, NEEDED | {"WHATSAPP_WEBHOOK_SECRET": KEY}).settings.hooks["whatsapp"]
+    assert (hook.secret, hook.limit) == (Secret(KEY), 7)
 
 
 def test_api_keys_are_hashed_and_taken_by_the_one_site() -> None:

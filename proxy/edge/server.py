@@ -14,6 +14,7 @@ from proxy.edge import openai, widget
 from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, add_missing
+from proxy.edge.hooks import HooksEdge
 from proxy.edge.openai import OpenAiEdge
 from proxy.edge.ops import OpsEdge, json_response
 from proxy.edge.pages import PageEdge
@@ -43,7 +44,7 @@ REFUSALS: Mapping[str, Refusal] = {
 def public_app(
     *, chat: ChatEdge, websocket: WebSocketEdge, events: EventsEdge, session: SessionEdge, page: PageEdge,
     completions: OpenAiEdge, chats: WidgetEdge,
-    reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
+    hooks: HooksEdge, reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
 ) -> web.Application:  # fmt: skip
     """What clients see."""
 
@@ -75,6 +76,8 @@ def public_app(
     app.router.add_get("/v1/ws", websocket.handle)
     app.router.add_post("/chat/{site}", chats.handle)
     app.router.add_get("/chat/{site}", chats.handle, allow_head=False)
+    app.router.add_post("/hooks/{name}", hooks.receive)
+    app.router.add_get("/hooks/{name}", hooks.greet, allow_head=False)
     app.router.add_route("OPTIONS", "/v1/{path:.*}", preflight)
     app.router.add_route("OPTIONS", "/chat/{site}", preflight)
     return app

@@ -5,7 +5,8 @@ To add a stage, write its file and name its place here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from proxy.content.detect import Detector
 from proxy.guard.auth import Auth, Standing
@@ -15,6 +16,7 @@ from proxy.guard.content import Content, ContentSettings, Detectors
 from proxy.guard.csrf import Csrf, UrlTokens
 from proxy.guard.detectors import HttpDetector
 from proxy.guard.failures import Failures, Watched
+from proxy.guard.hooks import HookSettings, OfClient, Payload, Signature
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host, Origin
@@ -23,7 +25,7 @@ from proxy.guard.reputation import BlockList, Reputation, Repute
 from proxy.guard.risk import Risk, RiskOfClient, RiskOfMessage
 from proxy.guard.session import SessionStage
 from proxy.guard.shape import Shape
-from proxy.model import Client, Mode, Request, Site, Stage
+from proxy.model import Client, Mode, Request, Site, Stage, Webhook
 from proxy.store import Store
 from proxy.store.desk import Desk
 
@@ -91,6 +93,14 @@ def message_stages(
         *(Detectors(content, mode, detectors) for mode in modes if _asks(content, mode)),
         *(Budget(budgets, max_chars, desk, mode) for mode in spent),
     ]
+
+
+def webhook_stages(
+    hooks: Mapping[str, HookSettings], *, host: Host, reputation: Reputation, clock: Callable[[], float] = time.time
+) -> list[Stage[Webhook]]:
+    """Once per provider's webhook. What comes behind them waits: see courier.py."""
+    senders: list[Stage[Client]] = [host, BlockList(reputation), Repute(reputation)]
+    return [*map(OfClient, senders), Payload(hooks), Signature(hooks, clock)]
 
 
 def _asks(content: Mapping[str, ContentSettings], mode: Mode) -> bool:

@@ -87,12 +87,16 @@ def _canonical(name: str) -> str:
 
 
 def request_headers(request: Request) -> dict[str, str]:
+    """What every message carries, of our own."""
+    return {"Content-Type": "application/json", **trace_headers(request.id, request.client.traceparent)}
+
+
+def trace_headers(request_id: str, traceparent: str | None) -> dict[str, str]:
     """What every request carries, of our own."""
     return {
-        "Content-Type": "application/json",
         "Accept-Encoding": "identity",
-        "X-Request-Id": _printable(request.id),
-        "traceparent": _traceparent(request),
+        "X-Request-Id": _printable(request_id),
+        "traceparent": _traceparent(request_id, traceparent),
     }
 
 
@@ -116,10 +120,9 @@ def _printable(text: str) -> str:
     return _NOT_PRINTABLE.sub("", text)[:_MAX_HEADER_CHARS].strip()
 
 
-def _traceparent(request: Request) -> str:
+def _traceparent(request_id: str, given: str | None) -> str:
     """The client's trace (W3C Trace Context), or a new one, to be found again by the request id."""
-    given = request.client.traceparent
     if given and _TRACEPARENT.fullmatch(given):
         return given
-    digest = hashlib.sha256(request.id.encode("utf-8", "replace")).hexdigest()
+    digest = hashlib.sha256(request_id.encode("utf-8", "replace")).hexdigest()
     return f"00-{digest[:32]}-{digest[32:48]}-01"

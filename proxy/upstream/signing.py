@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Literal
 
@@ -25,7 +25,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from proxy.config import Secret, Section
 from proxy.errors import SignatureInvalid
-from proxy.model import Request
+from proxy.model import Request, Webhook
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 _Key = bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -153,23 +153,32 @@ class Signer:
         raise SignatureInvalid("not signed with a shared key" if self._shared else "there is no shared key")
 
     def sign(self, request: Request, body: bytes) -> str:
-        """The token for this body. No `nbf`: n8n gives clocks no leeway, and one that is ahead would refuse us."""
+        """The token for this body."""
+        verdict = {
+            "score": max(request.verdict.scores.values(), default=0),
+            "flags": request.verdict.flags,
+            "masked": dict(request.verdict.masked),
+            "remaining": min((count.remaining for count in request.counts), default=None),
+        }
+        claims = {"site": request.site.name, "route": request.upstream or request.site.upstream, "verdict": verdict}
+        return self._sign(self.owned(request), body, claims)
+
+    def sign_webhook(self, webhook: Webhook, upstream: str) -> str:
+        """The token for a webhook, over its body as it came."""
+        claims = {"hook": webhook.hook, "delivery": webhook.delivery, "route": upstream}
+        return self._sign(f"hook:{webhook.hook}", webhook.body, claims)
+
+    def _sign(self, subject: str, body: bytes, more: Mapping[str, object]) -> str:
+        """No `nbf`: n8n gives clocks no leeway, and one that is ahead would refuse us."""
         now = int(self._clock())
-        claims = {
+        claims: dict[str, object] = {
             "iss": self._settings.issuer,
             "aud": self._settings.audience,
-            "sub": self.owned(request),
+            "sub": subject,
             "iat": now,
             "exp": now + self._settings.lifetime,
             "jti": secrets.token_hex(16),
-            "site": request.site.name,
-            "route": request.upstream or request.site.upstream,
             "body_sha256": hashlib.sha256(body).hexdigest(),
-            "verdict": {
-                "score": max(request.verdict.scores.values(), default=0),
-                "flags": request.verdict.flags,
-                "masked": dict(request.verdict.masked),
-                "remaining": min((count.remaining for count in request.counts), default=None),
-            },
+            **more,
         }
         return self._jws.encode(orjson.dumps(claims), self._key, self._settings.algorithm, self._headers)
