@@ -136,6 +136,15 @@ async def test_asked_a_second_time_a_hold_is_the_same(backend: Backend) -> None:
         assert await backend.held("a", Account(key, 1)) == [Standing(1, 0)]
 
 
+async def test_what_is_spent_is_forgotten_with_its_window_whatever_was_held_before(backend: Backend) -> None:
+    """The sum has no life of its own."""
+    key = backend.key()
+    await backend.held("a", Account(key, 1, 1, 40))
+    await backend.do(backend.settle("a", [Spent(key, 1, 1, 40)]))
+    backend.advance(122)
+    assert passes(await backend.held("b", Account(key, 1, 1, 40)))
+
+
 SPANS = st.sampled_from([0.5, 1.0, 7.0, 30.0, 61.0])
 
 

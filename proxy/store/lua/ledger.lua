@@ -28,11 +28,10 @@ for at = 1, #KEYS / 3 do
   accounts[at] = account
 end
 
+-- All three end together: a sum without what it is the sum of would be used up for good.
 local function keep(account)
-  local life = math.ceil((account.window + lease) / 1000) + 60000
-  for _, key in ipairs({account.held, account.spent, account.sum}) do
-    if redis.call('PTTL', key) < life then redis.call('PEXPIRE', key, life) end
-  end
+  local life = math.max(math.ceil((account.window + lease) / 1000) + 60000, redis.call('PTTL', account.sum))
+  for _, key in ipairs({account.held, account.spent, account.sum}) do redis.call('PEXPIRE', key, life) end
 end
 
 local function hold(account)
