@@ -2,10 +2,8 @@
 
     edge --> admit(client)                 connect stages            once per HTTP request or WebSocket handshake
     edge --> answer(request, sink)         message stages            once per message
-                                           an answer kept before, or
-                                           choose an upstream; slot, circuit, sign, open
-                                           filter, send              once per piece
-         <-- done | fail
+                                           a kept answer, or: upstream, slot, circuit, sign, open
+         <-- done | fail                   filter, send              once per piece
     edge --> deliver(webhook)              webhook stages, courier   once per provider's webhook
 
 Everything here is order. What each step does is in guard/, upstream/ and filters/.
