@@ -138,3 +138,34 @@ def remove_block(server: Server, subject: str) -> None:
     """Let it in again, and forget its points."""
     server.ask("DELETE", f"/admin/blocks/{quote(subject, safe='/:')}")
     click.echo("Forgotten, at every replica within a second.")
+
+
+@admin.group()
+def hooks() -> None:
+    """Queued webhooks that were given up."""
+
+
+@hooks.command("list")
+@click.option("--number", default=100, show_default=True, type=click.IntRange(1, 1000))
+@click.pass_obj
+def list_hooks(server: Server, number: int) -> None:
+    """The latest first: id, when it was given up, tries, bytes; then how many wait."""
+    answer = server.ask("GET", "/admin/hooks", number=number)
+    for letter in answer["dead"]:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(letter["at"]))
+        click.echo(f"{letter['id']} {at} {letter['tries']} {letter['bytes']}")
+    click.echo(f"{answer['waiting']} waiting")
+
+
+@hooks.command("replay")
+@click.argument("letter", required=False)
+@click.option("--all", "is_all", is_flag=True, help="All of them, at most 1000.")
+@click.pass_obj
+def replay_hooks(server: Server, letter: str | None, is_all: bool) -> None:
+    """Run one again by its id, or all."""
+    if bool(letter) == is_all:
+        raise click.UsageError("Say one of: an id, --all.")
+    found = server.ask("GET", "/admin/hooks", number=1000)["dead"] if is_all else [{"id": letter or ""}]
+    for each in found:
+        server.ask("POST", f"/admin/hooks/{quote(each['id'], safe='')}")
+    click.echo(f"{len(found)} due again.")

@@ -7,7 +7,7 @@ that it failed. After a timeout it may still be running, so then it counts as ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -22,6 +22,7 @@ from proxy.upstream.signing import Signer
 
 JSON = "application/json"
 MAX_CHALLENGE = 256
+QUEUED = Reply("queued", 202, b'{"status":"queued"}', JSON)
 DUPLICATE = Reply("duplicate", 200, b'{"status":"duplicate"}', JSON)
 
 
@@ -58,11 +59,17 @@ class Courier:
     """All webhooks' way. `hooks` by name, `roads` by upstream."""
 
     def __init__(
-        self, hooks: Mapping[str, HookSettings], roads: Mapping[str, Road], deliveries: Deliveries, metrics: Metrics
+        self,
+        hooks: Mapping[str, HookSettings],
+        roads: Mapping[str, Road],
+        deliveries: Deliveries,
+        enqueue: Callable[[Webhook], Awaitable[None]],
+        metrics: Metrics,
     ) -> None:
         self._hooks = hooks
         self._roads = roads
         self._deliveries = deliveries
+        self._enqueue = enqueue
         self._metrics = metrics
 
     async def take(self, webhook: Webhook) -> Reply:
@@ -76,7 +83,11 @@ class Courier:
             return DUPLICATE
         trip = Trip()
         try:
-            reply = await road.run(webhook, trip)
+            if hook.ack == "queue":
+                await self._enqueue(webhook)
+                reply = QUEUED
+            else:
+                reply = await road.run(webhook, trip)
         except (ProxyError, asyncio.CancelledError) as error:
             # Both wait for the store alone, which decides within 300 ms.
             await (self._deliveries.finish if trip.may_have_run(error) else self._deliveries.forget)(webhook)

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from proxy import guard
+from proxy import guard, hooks
 from proxy.content.pii import find
-from proxy.courier import Courier, Road
 from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.headers import Cors, security_headers
@@ -33,7 +32,6 @@ from proxy.guard.connections import Connections
 from proxy.guard.csrf import Csrf
 from proxy.guard.customer_token import CustomerTokens
 from proxy.guard.failures import Failures
-from proxy.guard.hooks import Deliveries
 from proxy.guard.keys import Keys
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host
@@ -65,11 +63,11 @@ class Parts:
 @asynccontextmanager
 async def built(settings: Settings, metrics: Metrics, gather: Gather) -> AsyncIterator[Parts]:
     """Build every part, in the order of need; leaving closes what they hold."""
-    async with opened(settings, metrics) as resources:
-        yield _parts(settings, metrics, gather, resources)
+    async with opened(settings, metrics) as resources, hooks.post(settings, resources, metrics) as post:
+        yield _parts(settings, metrics, gather, resources, post)
 
 
-def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Resources) -> Parts:
+def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Resources, post: hooks.Post) -> Parts:
     production = settings.environment == "production"
     base = security_headers(production=production)
     store, signer, channels = resources.store, resources.signer, resources.channels
@@ -122,7 +120,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         caches=_caches(settings, resources),
         denied=(resources.reputation.denied, challenges.denied),
         webhook_stages=guard.webhook_stages(settings.hooks, host=host, reputation=resources.reputation),
-        courier=_courier(settings, resources, metrics),
+        courier=post.courier,
         metrics=metrics,
     )
     answers = _answers(settings, resources, metrics)
@@ -193,8 +191,9 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         metrics,
     )
     admin = AdminEdge(
-        settings.ops.token, frozenset(sites), resources.revocations, resources.presence, resources.reputation, metrics
-    )
+        settings.ops.token, frozenset(sites), resources.revocations, resources.presence, resources.reputation,
+        post.dispatch, metrics,
+    )  # fmt: skip
     live.on_cut(channels.close)
     return Parts(public, ops_app(ops, push, admin, base, metrics), live, answers, ops.report)
 
@@ -237,11 +236,6 @@ def _answers(settings: Settings, resources: Resources, metrics: Metrics) -> Answ
         metrics.avoided.labels(reason).inc()
 
     return Answers(streams, resources.claims, announce, avoided, resources.journal)
-
-
-def _courier(settings: Settings, resources: Resources, metrics: Metrics) -> Courier:
-    roads = {name: Road(resources.lines[name], relay, resources.signer) for name, relay in resources.relays.items()}
-    return Courier(settings.hooks, roads, Deliveries(settings.hooks, resources.store), metrics)
 
 
 def _outlet(settings: Settings, site: str) -> Outlet:

@@ -22,9 +22,10 @@ from proxy.guard.reputation import Reputation, ReputationSettings
 from proxy.guard.revocation import Revocations
 from proxy.model import Session, Upstream
 from proxy.settings import Settings
-from proxy.store import SessionList
+from proxy.store import Jobs, SessionList
 from proxy.store.desk import Desk
 from proxy.store.failover import FailoverStore
+from proxy.store.jobs import MemoryJobs
 from proxy.store.ledger import MemoryLedger
 from proxy.store.memory import MemoryStore
 from proxy.store.reputation import MemoryReputations
@@ -68,6 +69,8 @@ class Resources:
     presence: Presence
     detectors: dict[str, list[HttpDetector]]
     relays: dict[str, Relay]
+    jobs: Jobs
+    sealer: Sealer
 
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
@@ -106,7 +109,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resource
         yield Resources(
             session_key=session_key, store=store, signer=signer, lines=lines, channels=channels, journal=journal,
             desk=desk, reputation=reputation, claims=claims, revocations=revocations, customer_keys=keys, keeper=keeper,
-            presence=presence, detectors=detectors, relays=relays,
+            presence=presence, detectors=detectors, relays=relays, jobs=_jobs(store), sealer=sealer,
         )  # fmt: skip
 
 
@@ -236,6 +239,11 @@ async def _presence(
         yield presence
     finally:
         await presence.close()
+
+
+def _jobs(store: MemoryStore | FailoverStore) -> Jobs:
+    shared = store.jobs if isinstance(store, FailoverStore) else None
+    return shared or MemoryJobs()
 
 
 def _sealer(settings: Settings, session_key: bytes) -> Sealer:

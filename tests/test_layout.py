@@ -77,6 +77,7 @@ def test_every_module_of_the_path_has_its_test_or_is_covered_by_a_flow() -> None
         "store/redis/circuits.py": "store/test_circuits.py",
         "store/redis/counts.py": "store/test_contract.py",
         "store/redis/reputation.py": "store/test_reputation.py",
+        "store/redis/jobs.py": "store/test_jobs.py",
         "store/redis/ledger.py": "store/test_ledger.py",
         "store/redis/journals.py": "streams/test_journal.py",
         "store/redis/link.py": "store/test_redis.py",

@@ -14,9 +14,10 @@ from dataclasses import asdict
 from aiohttp import web
 
 from proxy.config import Secret
+from proxy.dispatch import Dispatch
 from proxy.edge.ops import authorise, json_response
 from proxy.edge.read import REQUEST_ID
-from proxy.errors import AuthRequired, BadRequest, UpstreamUnavailable
+from proxy.errors import AuthRequired, BadRequest, NotFound, UpstreamUnavailable
 from proxy.guard.presence import Presence
 from proxy.guard.reputation import Reputation
 from proxy.guard.revocation import LATER, Kind, Revocations
@@ -36,6 +37,7 @@ class AdminEdge:
         revocations: Revocations,
         presence: Presence,
         reputation: Reputation,
+        dispatch: Dispatch,
         metrics: Metrics,
     ) -> None:
         self._token = token
@@ -43,6 +45,7 @@ class AdminEdge:
         self._revocations = revocations
         self._presence = presence
         self._reputation = reputation
+        self._dispatch = dispatch
         self._metrics = metrics
 
     async def sessions(self, http: web.Request) -> web.Response:
@@ -90,6 +93,25 @@ class AdminEdge:
         audit("UNBLOCKED", subject=subject, request_id=http[REQUEST_ID])
         with unavailable():
             await self._reputation.unblock(subject)
+        return web.Response(status=204)
+
+    async def letters(self, http: web.Request) -> web.Response:
+        """Webhooks that were given up, the latest first, and how many wait."""
+        self._authorise(http)
+        number = _number(http, "number", 100, MOST)
+        with unavailable():
+            found, waiting = await self._dispatch.letters(number), await self._dispatch.waiting()
+        return json_response({"waiting": waiting, "dead": [asdict(letter) for letter in found]})
+
+    async def replay(self, http: web.Request) -> web.Response:
+        """Let one of them run again."""
+        self._authorise(http)
+        name = http.match_info["id"]
+        with unavailable():
+            is_there = await self._dispatch.again(name)
+        if not is_there:
+            raise NotFound("no such dead webhook")
+        audit("WEBHOOK_REPLAYED", id=name, request_id=http[REQUEST_ID])
         return web.Response(status=204)
 
     async def _end(self, http: web.Request, site: str, kind: Kind, value: str) -> web.Response:

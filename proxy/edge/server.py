@@ -96,6 +96,8 @@ def ops_app(
     app.router.add_get("/admin/sessions", admin.sessions)
     app.router.add_delete("/admin/sessions", admin.end_sessions)
     app.router.add_delete("/admin/sessions/{id}", admin.end_session)
+    app.router.add_get("/admin/hooks", admin.letters)
+    app.router.add_post("/admin/hooks/{id}", admin.replay)
     app.router.add_get("/admin/blocks", admin.blocks)
     app.router.add_put("/admin/blocks/{subject:.+}", admin.block)
     app.router.add_delete("/admin/blocks/{subject:.+}", admin.unblock)

@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,8 @@ class HookSettings(Section):
     tolerance: Annotated[int, Field(ge=1, le=3600)] = 300  # how far off a signed time may be
     remember: Annotated[int, Field(ge=60, le=2_592_000)] = 259_200  # for which a delivery isn't run again
     max_body_bytes: Annotated[int, Field(ge=1024, le=10_485_760)] = 1_048_576
+    ack: Literal["sync", "queue"] = "sync"  # answer as the workflow does, or at once
+    attempts: Annotated[int, Field(ge=1, le=100)] = 10  # of a queued one
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

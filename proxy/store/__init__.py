@@ -203,6 +203,49 @@ class Posts(Protocol):
     async def is_taken(self, number: int) -> bool: ...
 
 
+MOST_JOBS = 1000  # that wait, and as many that were given up
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something sealed that is to be done. `tries`: with this one. `at`: Unix time at which it was given up."""
+
+    name: str
+    data: bytes
+    tries: int = 0
+    at: float = 0.0
+
+
+class Jobs(Protocol):
+    """What is to be done, by whichever replica takes it. All raise StoreDown."""
+
+    async def put(self, name: str, data: bytes) -> bool:
+        """In place of a job of that name. False where there are too many."""
+        ...
+
+    async def take(self, lease: float) -> Job | None:
+        """One that is due. Nobody else gets it for `lease` seconds; it is due again then, unless it is ended before."""
+        ...
+
+    async def done(self, name: str) -> None: ...
+
+    async def later(self, name: str, seconds: float) -> None: ...
+
+    async def bury(self, name: str) -> None:
+        """Give it up. The oldest of those given up go where there are too many."""
+        ...
+
+    async def again(self, name: str) -> bool:
+        """One that was given up is due, as if it were new. False where there is none."""
+        ...
+
+    async def dead(self, number: int) -> list[Job]:
+        """Those that were given up, the latest first."""
+        ...
+
+    async def waiting(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """One revocation: of what, of those that began at `at` or before, and until when it matters. Unix time."""

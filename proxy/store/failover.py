@@ -22,6 +22,7 @@ from proxy.store import (
     Circuits,
     Hit,
     Hits,
+    Jobs,
     Journals,
     Posts,
     RevocationLog,
@@ -76,6 +77,7 @@ class FailoverStore:
         revocations: RevocationLog | None = None,
         vaults: Vaults | None = None,
         sessions: SessionList | None = None,
+        jobs: Jobs | None = None,
         interval: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,6 +92,7 @@ class FailoverStore:
         self.revocations = revocations
         self.vaults = vaults
         self.sessions = sessions
+        self.jobs = jobs
         self._interval = interval
         self._clock = clock
         self._replica = uuid4().hex

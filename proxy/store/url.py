@@ -172,6 +172,7 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
     # redis-py takes 6 MB, which memory: has no use for.
     from proxy.store.redis.circuits import RedisCircuits
     from proxy.store.redis.counts import RedisStore
+    from proxy.store.redis.jobs import RedisJobs
     from proxy.store.redis.journals import RedisJournals
     from proxy.store.redis.ledger import RedisLedger
     from proxy.store.redis.link import Link
@@ -193,4 +194,5 @@ def open_store(url: str) -> MemoryStore | FailoverStore:
         revocations=RedisRevocations(link),
         vaults=RedisVaults(link),
         sessions=RedisSessions(link),
+        jobs=RedisJobs(link),
     )

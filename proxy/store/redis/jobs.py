@@ -1,0 +1,45 @@
+"""Jobs that replicas share. See Jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.store import MOST_JOBS, Job
+from proxy.store.redis.link import Link, key
+
+KEYS = [key("hooks/jobs", kind) for kind in ("due", "data", "tries", "dead")]
+
+
+class RedisJobs:
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._script = link.script("jobs")
+
+    async def put(self, name: str, data: bytes) -> bool:
+        return bool(await self._ask("put", name, data))
+
+    async def take(self, lease: float) -> Job | None:
+        found = await self._ask("take", "", f"{lease:.3f}")
+        return None if found is None else Job(found[0].decode(), found[1], int(found[2]))
+
+    async def done(self, name: str) -> None:
+        await self._ask("done", name)
+
+    async def later(self, name: str, seconds: float) -> None:
+        await self._ask("later", name, f"{seconds:.3f}")
+
+    async def bury(self, name: str) -> None:
+        await self._ask("bury", name)
+
+    async def again(self, name: str) -> bool:
+        return bool(await self._ask("again", name))
+
+    async def dead(self, number: int) -> list[Job]:
+        found = await self._ask("dead", "", number)
+        return [Job(name.decode(), data, int(tries), float(at)) for name, data, tries, at in found]
+
+    async def waiting(self) -> int:
+        return int(await self._link.ask(lambda: self._link.redis.zcard(KEYS[0])))
+
+    async def _ask(self, what: str, name: str, more: str | bytes | int = "") -> Any:  # Any: as redis-py parses it
+        return await self._link.ask(lambda: self._script(KEYS, [what, MOST_JOBS, name, more]))
