@@ -32,7 +32,7 @@ NODE_TYPES = [
         BASE + name
         for name in ("webhook", "respondToWebhook", "set", "if", "stopAndError", "crypto", "jwt", "stickyNote", "wait")
     ),
-    *(LANGCHAIN + name for name in ("agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator")),
+    *(LANGCHAIN + name for name in ("agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator", "chatTrigger")),
 ]
 # Modules that would call out, or load packages that the cut lock file leaves out.
 DISABLED_MODULES = (
@@ -100,6 +100,7 @@ class N8n:
             database.execute("UPDATE workflow_entity SET active = 1, activeVersionId = versionId")
         nodes = [node for workflow in workflows for node in workflow["nodes"]]
         self._paths = [node["parameters"]["path"] for node in nodes if node["type"] == BASE + "webhook"]
+        self._paths += [f"{node['webhookId']}/chat" for node in nodes if node["type"] == LANGCHAIN + "chatTrigger"]
 
     def start(self, timeout: float = 180) -> None:
         """Start, and return when every webhook is registered; `timeout` in seconds."""

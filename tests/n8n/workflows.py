@@ -54,7 +54,9 @@ def shipped_with_body_hash() -> Json:
 
 def node(name: str, kind: str, version: float, parameters: Json, **more: object) -> Json:
     """`kind` is the node type without its package's prefix."""
-    prefix = LANGCHAIN if kind in {"agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator"} else BASE
+    prefix = (
+        LANGCHAIN if kind in {"agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator", "chatTrigger"} else BASE
+    )
     return {
         "id": name,
         "name": name,
@@ -151,9 +153,27 @@ def remembering() -> Json:
     return made
 
 
+def chatting() -> Json:
+    """A chat trigger with a memory, as the widget's documentation has it."""
+    made = workflow("chatting", "streaming", agent())
+    trigger = next(part for part in made["nodes"] if part["name"] == "Webhook")
+    options = {"responseMode": "streaming", "loadPreviousSession": "memory"}
+    parameters = {"public": True, "mode": "webhook", "authentication": "none", "options": options}
+    del trigger["credentials"]
+    trigger.update(type=LANGCHAIN + "chatTrigger", typeVersion=1.4, parameters=parameters)
+    talking = next(part for part in made["nodes"] if part["name"] == "AI Agent")
+    talking["parameters"]["text"] = "={{ $json.chatInput }}"
+    said = {"sessionIdType": "customKey", "sessionKey": "={{ $json.sessionId }}", "contextWindowLength": 10}
+    made["nodes"].append(node("Memory", "memoryBufferWindow", 1.3, said))
+    places = [{"node": name, "type": "ai_memory", "index": 0} for name in ("Webhook", "AI Agent")]
+    made["connections"]["Memory"] = {"ai_memory": [places]}
+    return made
+
+
 def small() -> list[Json]:
     return [
         remembering(),
+        chatting(),
         later(),
         slow(),
         workflow("json", "responseNode", respond("json", ECHO)),
