@@ -141,16 +141,16 @@ def test_the_ratio_is_the_median_of_the_rounds_own() -> None:
 
 
 def test_an_idle_connection_takes_little_memory(tmp_path: Path) -> None:
-    """The figures for thousands are on the page; so few show an idle connection that has become twice as large."""
+    """The figures for thousands are on the page; so few show one that has become a quarter larger."""
     file = tmp_path / "idle.json"
     words = ["-m", "scripts.benchmarks", "idle", "--connections", "300", "--turns", "20", "--json", str(file)]
     run = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     found = orjson.loads(file.read_bytes())["idle"]
     assert found["connections"] == 300
-    assert 5 < found["events"] < 40
-    assert 5 < found["sockets"] < 50
-    assert 5 < found["answers"] < 100
+    assert 5 < found["events"] < 19
+    assert 5 < found["sockets"] < 25
+    assert 5 < found["answers"] < 47
     assert found["p99_alone"] > 0
     assert found["p99_beside"] > 0
     assert "ratio of p99" in run.stdout

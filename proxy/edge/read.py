@@ -32,6 +32,7 @@ URL_TOKENS = frozenset(
 HINTS = ("Sec-CH-UA", "Sec-CH-UA-Platform", "Sec-CH-UA-Mobile")
 MAX_FACT_CHARS = 512
 PURPOSES = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+NO_FACTS = Facts()
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -144,7 +145,9 @@ class Reader:
         )
         hints = [headers.get(name, "")[:MAX_FACT_CHARS] for name in HINTS]
         device = headers.get("X-Sidegate-Device", "")[:MAX_FACT_CHARS]
-        return Facts("\0".join(hints) if any(hints) else "", device, tls, country.lower(), asn)
+        if not any((*hints, device, tls, country, asn)):
+            return NO_FACTS
+        return Facts(_shared("\0".join(hints)) if any(hints) else "", device, tls, country.lower(), asn)
 
     def _cookies(self, headers: Iterable[str]) -> list[str]:
         """Every value of our cookie, as sent (RFC 6265 section 5.4)."""

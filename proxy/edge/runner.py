@@ -92,6 +92,10 @@ class Connection(RequestHandler):
         if not self._messages:
             self._intake.forget()
 
+    def on_data(self, act: Callable[[], None] | None) -> None:
+        """Have this done whenever bytes of a WebSocket come; aiohttp's own heartbeat uses the same place."""
+        self._data_received_cb = act
+
     # What the intake needs to know
 
     @property
@@ -300,6 +304,12 @@ def forget_heads(http: web.Request, response: web.StreamResponse) -> None:
     if isinstance(http.headers, CIMultiDict) and isinstance(http.protocol, Connection):
         http.headers.clear()
         http.protocol.forget_head()
+
+
+def on_data(http: web.Request, act: Callable[[], None] | None) -> None:
+    """Have this done whenever bytes of this WebSocket come, whole frames or not; None: no more. Once it is open."""
+    assert isinstance(http.protocol, Connection)  # noqa: S101 - each Server makes those; for the type checker
+    http.protocol.on_data(act)
 
 
 def make_runner(

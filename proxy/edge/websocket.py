@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +19,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from proxy.edge.chat import new_request, session_of
 from proxy.edge.events import as_frame, as_push, number_after
 from proxy.edge.headers import delivery
+from proxy.edge.heartbeat import Heartbeats
 from proxy.edge.live import Live
 from proxy.edge.read import Reader, json_object, message
 from proxy.edge.runner import forget_heads
@@ -43,6 +44,7 @@ from proxy.streams.event import Event, Fields
 from proxy.streams.push import CHANNEL, Address, Channels
 
 PROTOCOL = "sidegate.v1"
+ENDS = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED})
 MAX_WAITING = 8  # messages that may wait for the one being answered
 MAX_ID_CHARS = 64
 CLOSE_SECONDS = 2.0  # for the client to answer our close frame
@@ -67,7 +69,7 @@ class WebSocketEdge:
         self._flow = flow
         self._reader = reader
         self._answers = answers
-        self._heartbeat = streams.heartbeat
+        self._heartbeats = Heartbeats(streams.heartbeat)
         self._live = live
         self._connections = connections
         self._channels = channels
@@ -76,10 +78,8 @@ class WebSocketEdge:
         self._max_bytes = max_bytes
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
-        offered = {name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",")}
         socket = web.WebSocketResponse(
-            protocols=(PROTOCOL,) if PROTOCOL in offered else (),  # aiohttp would log what others were offered
-            heartbeat=self._heartbeat,
+            protocols=(PROTOCOL,) if _offers_ours(http) else (),  # aiohttp would log what others were offered
             timeout=CLOSE_SECONDS,
             # Over this aiohttp drops the connection at once; between the two sizes, _read closes it properly.
             max_msg_size=self._max_bytes * 4,
@@ -93,16 +93,16 @@ class WebSocketEdge:
             socket.headers.update(delivery(client))
             await socket.prepare(http)
             forget_heads(http, socket)
-            with self._live.socket(http):
-                pushes = self._channels.follow(self._address(client), number_after(http.query.get("after"), CHANNEL))
+            with self._live.socket(http), self._heartbeats.of(http, socket):
+                pushes = self._pushes(client, number_after(http.query.get("after"), CHANNEL))
                 await _Conversation(
                     socket, client, self._flow, self._answers, pushes, self._revocations, self._max_bytes
                 ).run()
         return socket
 
-    def _address(self, client: Client) -> Address:
+    def _pushes(self, client: Client, after: int) -> _Pushes:
         session = session_of(client)
-        return Address(session.site, self._owned(session))
+        return _Pushes(self._channels, Address(session.site, self._owned(session)), after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,18 @@ class _Turn:
     more: Fields = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Pushes:
+    """The session's channel, as far as it was read."""
+
+    channels: Channels
+    address: Address
+    after: int
+    has_more: bool = False  # perhaps
+
+
 class _Conversation:
-    """One open socket."""
+    """One open socket. While it is idle only its reading is a task: thousands of others would say nothing, too."""
 
     __slots__ = (
         "_answers",
@@ -124,6 +134,7 @@ class _Conversation:
         "_flow",
         "_max_bytes",
         "_pushes",
+        "_pushing",
         "_relaying",
         "_revocations",
         "_socket",
@@ -137,7 +148,7 @@ class _Conversation:
         client: Client,
         flow: Flow,
         answers: Answers,
-        pushes: AsyncGenerator[Sequence[Event], None],
+        pushes: _Pushes,
         revocations: Revocations,
         max_bytes: int,
     ) -> None:
@@ -151,28 +162,28 @@ class _Conversation:
         self._waiting: list[_Turn] = []
         self._tasks = asyncio.TaskGroup()
         self._relaying: asyncio.Task[None] | None = None  # while there is something to relay
+        self._pushing: asyncio.Task[None] | None = None  # the same with pushes
 
     async def run(self) -> None:
         """Until the client leaves, or the process does: then the pushes end in Draining."""
         try:
-            async with self._revocations.lasting(session_of(self._client)):
-                await self._converse()
-        except SessionInvalid as error:
-            await self._refuse(error, "", {})
-
-    async def _converse(self) -> None:
-        try:
-            async with self._tasks:
-                pushing = self._tasks.create_task(self._relay_pushes())
-                await self._read()
-                pushing.cancel()  # the client is gone: nobody is left to answer
-                if self._relaying is not None:
-                    self._relaying.cancel()
+            async with self._revocations.lasting(session_of(self._client)), self._tasks:
+                self._pushes.channels.listen(self._pushes.address, self._look)
+                try:
+                    self._look()
+                    await self._read()
+                finally:
+                    self._pushes.channels.leave(self._pushes.address, self._look)
+                for task in (self._pushing, self._relaying):
+                    if task is not None:
+                        task.cancel()  # the client is gone: nobody is left to answer
+        except* SessionInvalid:
+            await self._refuse(SessionInvalid("the session ended meanwhile"), "", {})
         except* Draining:
             await self._socket.close(code=WSCloseCode.GOING_AWAY, message=Draining.code.encode())
 
     async def _read(self) -> None:
-        async for frame in self._socket:
+        while (frame := await self._socket.receive()).type not in ENDS:
             if frame.type is not WSMsgType.TEXT:
                 await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
                 return
@@ -252,14 +263,22 @@ class _Conversation:
         if answer.failure is not None and answer.failure.close is not None:
             await self._socket.close(code=answer.failure.close, message=answer.failure.code.encode())
 
+    def _look(self) -> None:
+        """There may be pushes to relay."""
+        self._pushes.has_more = True
+        if self._pushing is None:
+            self._pushing = self._tasks.create_task(self._relay_pushes())
+
     async def _relay_pushes(self) -> None:
-        """What is sent to the session later, whatever is being answered. Ends when the socket's reading ends."""
+        """What is sent to the session later, whatever is being answered, until there is no more or reading ends."""
+        pushes = self._pushes
         try:
-            async with aclosing(self._pushes) as batches:
-                async for events in batches:
-                    for event in events:
-                        if event.name == "push":  # an answer's `start` would be taken for the answer to a message
-                            await self._write(as_push(event))
+            while pushes.has_more:
+                pushes.has_more = False
+                for event in await pushes.channels.read(pushes.address, pushes.after):
+                    pushes.after, pushes.has_more = event.number, True
+                    if event.name == "push":  # an answer's `start` would be taken for the answer to a message
+                        await self._write(as_push(event))
         except ClientGone:
             return
         except Draining:
@@ -268,6 +287,7 @@ class _Conversation:
                     [self._relaying]
                 )  # its answer ends, or sends its listeners away, as the process does
             raise
+        self._pushing = None
 
     async def _refuse(self, error: ProxyError, request_id: str, more: Fields) -> None:
         with suppress(ClientGone):
@@ -282,6 +302,10 @@ class _Conversation:
             await self._socket.send_str(frame)
         except (ConnectionError, RuntimeError) as error:  # RuntimeError: it is closing already
             raise ClientGone from error
+
+
+def _offers_ours(http: web.Request) -> bool:
+    return PROTOCOL in {name.strip() for name in http.headers.get("Sec-WebSocket-Protocol", "").split(",")}
 
 
 def _as_challenge(event: Event, failure: ProxyError | None) -> Event:

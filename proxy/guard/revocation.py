@@ -27,6 +27,7 @@ from proxy.store import Mark, RevocationLog, StoreDown
 log = logging.getLogger(__name__)
 
 EVERY = 0.25  # seconds between two looks at the log
+SOON = 60.0  # seconds before a session ends, in which what lasts as long as it has a timer of its own
 MAX_MARKS = 100_000  # as many as the log keeps
 MAX_SAID = 1_000  # in one round trip
 LATER = "This can't be done right now. Please try again shortly."
@@ -58,6 +59,8 @@ class Revocations:
         self._marks: dict[str, Mark] = {}  # in the order of `until`
         self._unsaid: dict[str, Mark] = {}  # those that the log doesn't have yet
         self._watchers: dict[str, set[Callable[[], None]]] = {}
+        self._lasting: set[_Lasting] = set()
+        self._look_at_ends: asyncio.TimerHandle | None = None
         self._acts: list[Callable[[], None]] = []
         self._log: str | None = None  # the name of the one that was read
         self._place = -1
@@ -124,7 +127,27 @@ class Revocations:
 
     def lasting(self, session: Session) -> AbstractAsyncContextManager[None]:
         """What is done within is cut short when the session ends: then SessionInvalid is raised."""
-        return _Lasting(self, session, asyncio.timeout(session.ends - self._clock()))
+        return _Lasting(self, session)
+
+    def enter(self, one: _Lasting) -> None:
+        self._lasting.add(one)
+        if self._look_at_ends is None:
+            self._look_at_ends = asyncio.get_running_loop().call_later(SOON, self._set_timers)
+        one.set_timer(self._clock(), SOON * 2)
+
+    def leave(self, one: _Lasting) -> None:
+        self._lasting.remove(one)
+        if not self._lasting and self._look_at_ends is not None:
+            self._look_at_ends.cancel()
+            self._look_at_ends = None
+
+    def _set_timers(self) -> None:
+        """For those that end before the look after the next one. A timer takes 500 bytes, and most would wait for
+        hours."""
+        self._look_at_ends = asyncio.get_running_loop().call_later(SOON, self._set_timers)
+        now = self._clock()
+        for one in self._lasting:
+            one.set_timer(now, SOON * 2)
 
     async def start(self) -> None:
         """Look once, and go on looking until close()."""
@@ -250,14 +273,15 @@ class _Lasting(AbstractAsyncContextManager[None]):
 
     __slots__ = ("_limit", "_revocations", "_session", "_subjects")
 
-    def __init__(self, revocations: Revocations, session: Session, limit: asyncio.Timeout) -> None:
+    def __init__(self, revocations: Revocations, session: Session) -> None:
         self._revocations = revocations
         self._session = session
-        self._limit = limit
+        self._limit = asyncio.timeout(None)
         self._subjects: list[str] = []
 
     async def __aenter__(self) -> None:
         await self._limit.__aenter__()
+        self._revocations.enter(self)
         self._subjects = self._revocations.watch(self._session, self._cut)
         self._cut()
 
@@ -265,10 +289,17 @@ class _Lasting(AbstractAsyncContextManager[None]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._revocations.unwatch(self._subjects, self._cut)
+        self._revocations.leave(self)
         try:
             await self._limit.__aexit__(kind, error, trace)
         except TimeoutError:
             raise SessionInvalid("the session ended meanwhile") from None
+
+    def set_timer(self, now: float, within: float) -> None:
+        """Where the session ends within so many seconds, and it has none yet. `now`: Unix time."""
+        left = self._session.ends - now
+        if left < within and self._limit.when() is None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + left)
 
     def _cut(self) -> None:
         if self._revocations.is_revoked(self._session) and not self._limit.expired():

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 MAX_ACCOUNTS = 100_000
 
@@ -136,8 +137,7 @@ class MemoryLedger:
 
     def _forget(self, now: float) -> None:
         """Some that have ended, and where there are too many those that were used longest ago."""
-        for _ in range(2):
-            key, book = next(iter(self._books.items()))
+        for key, book in list(islice(self._books.items(), 2)):
             if book.ends > now and len(self._books) <= self._max_accounts:
                 return
             del self._books[key]

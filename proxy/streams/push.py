@@ -61,6 +61,18 @@ class Channels(Protocol):
         """
         ...
 
+    def listen(self, address: Address, act: Callable[[], None]) -> None:
+        """Have `act` done when there may be more to read(), and when closed: follow() without a task that waits."""
+        ...
+
+    def leave(self, address: Address, act: Callable[[], None]) -> None:
+        """Whoever began to listen() leaves."""
+        ...
+
+    async def read(self, address: Address, after: int) -> Sequence[Event]:
+        """The events behind number `after`, for somebody who listens. Raises Draining once closed."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -119,20 +131,32 @@ class MemoryChannels:
         session = self._sessions.setdefault(address, _Session())
         session.listeners += 1
         try:
-            while not self._is_closed:
-                now = self._clock()
-                batch = [
-                    event for number, event in session.events.items() if number > after and self._lasts(number, now)
-                ]
-                if batch:
+            while True:
+                if batch := await self.read(address, after):
                     after = batch[-1].number
                     yield batch
                 else:
                     await session.news.wait()
-            raise Draining("the process is shutting down", retry_after=1)
         finally:
             session.listeners -= 1
             self._tidy(address, session)
+
+    def listen(self, address: Address, act: Callable[[], None]) -> None:
+        session = self._sessions.setdefault(address, _Session())
+        session.listeners += 1
+        session.news.on_tell(act)
+
+    def leave(self, address: Address, act: Callable[[], None]) -> None:
+        session = self._sessions[address]
+        session.listeners -= 1
+        session.news.off(act)
+        self._tidy(address, session)
+
+    async def read(self, address: Address, after: int) -> Sequence[Event]:
+        if self._is_closed:
+            raise Draining("the process is shutting down", retry_after=1)
+        events, now = self._sessions[address].events, self._clock()
+        return [event for number, event in events.items() if number > after and self._lasts(number, now)]
 
     def close(self) -> None:
         self._is_closed = True

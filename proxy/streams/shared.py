@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -34,6 +34,7 @@ class _Heard:
 
     listeners: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    acts: list[Callable[[], None]] = field(default_factory=list)
 
 
 class SharedChannels:
@@ -86,23 +87,43 @@ class SharedChannels:
         heard.listeners += 1
         self._work.set()
         try:
-            while not self._is_closed:
+            while True:
                 news = heard.news
-                if events := await self._read(box, address.site, after):
+                if events := await self.read(address, after):
                     after = events[-1].number
-                    await self._take(events)
                     yield events
                 else:
                     await news.wait()
-            raise Draining("the process is shutting down", retry_after=1)
         finally:
-            heard.listeners -= 1
-            if not heard.listeners:
-                self._heard.pop(box.name, None)
+            self._leave(box, heard)
+
+    def listen(self, address: Address, act: Callable[[], None]) -> None:
+        heard = self._heard.setdefault(self._box(address).name, _Heard())
+        heard.listeners += 1
+        heard.acts.append(act)
+        self._work.set()
+
+    def leave(self, address: Address, act: Callable[[], None]) -> None:
+        box = self._box(address)
+        heard = self._heard[box.name]
+        heard.acts.remove(act)
+        self._leave(box, heard)
+
+    async def read(self, address: Address, after: int) -> Sequence[Event]:
+        if self._is_closed:
+            raise Draining("the process is shutting down", retry_after=1)
+        events = await self._read(self._box(address), address.site, after)
+        await self._take(events)
+        return events
 
     def close(self) -> None:
         self._is_closed = True
         self._tell(set(self._heard))
+
+    def _leave(self, box: Box, heard: _Heard) -> None:
+        heard.listeners -= 1
+        if not heard.listeners:
+            self._heard.pop(box.name, None)
 
     def _box(self, address: Address) -> Box:
         return self._sealer.box(address.site, address.owned, CHANNEL)
@@ -174,6 +195,8 @@ class SharedChannels:
             heard = self._heard[name]
             news, heard.news = heard.news, asyncio.Event()
             news.set()
+            for act in list(heard.acts):
+                act()
 
 
 def _opened(box: Box, post: Post) -> list[Event]:

@@ -352,6 +352,23 @@ async def test_what_has_ended_already_is_cut_at_once_and_nothing_else_is() -> No
     assert not revocations._watchers
 
 
+async def test_what_lasts_long_is_cut_when_its_time_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.guard.revocation.SOON", 0.01)
+    clock = Clock()
+    revocations = alone(clock)
+
+    async def last() -> None:
+        async with revocations.lasting(World().session(ends=clock() + 1000)):
+            clock.advance(1000)
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(SessionInvalid):
+            await last()
+    assert not revocations._lasting
+    assert revocations._look_at_ends is None
+
+
 async def test_it_looks_by_itself_from_start_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.guard.revocation.EVERY", 0.01)
     world = World()

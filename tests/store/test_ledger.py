@@ -101,6 +101,14 @@ async def test_a_hold_comes_back_after_its_lease_unless_it_is_renewed(backend: B
     assert await backend.held("d", account) == [Standing(2, 0)]  # c and d
 
 
+async def test_a_hold_may_be_settled_after_its_lease(backend: Backend) -> None:
+    account = Account(backend.key(), 1)
+    await backend.held("a", account)
+    backend.advance(LEASE + 1)
+    await backend.do(backend.settle("a", [Spent(account.key, 1, 0)]))
+    assert await backend.held("b", account) == [Standing(1, 0)]
+
+
 async def test_a_renewal_holds_again_what_was_forgotten(backend: Backend) -> None:
     key = backend.key()
     await backend.do(backend.renew("a", [Account(key, 1)], LEASE))
