@@ -78,7 +78,7 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(n8n: N8n, folder: Path) -> AsyncIterator[Shop]:
+async def shop(n8n: N8n, folder: Path, path: str = "chatting/chat", **upstream: str) -> AsyncIterator[Shop]:
     application = web.Application()
     application.router.add_static("/", WIDGET)
 
@@ -91,13 +91,13 @@ async def shop(n8n: N8n, folder: Path) -> AsyncIterator[Shop]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    upstream = {"AUTH": "none", "HISTORY": "true"}
+    upstream = upstream or {"AUTH": "none", "HISTORY": "true"}
     settings = {f"SIDEGATE__UPSTREAMS__DEFAULT__{name}": value for name, value in upstream.items()}
     settings |= {"ALLOWED_ORIGINS": origin, "SIDEGATE__SITES__DEFAULT__PAGE": "true"}
     try:
         async with (
             async_playwright() as playwright,
-            sidegate(n8n.webhook("chatting/chat"), folder, **settings) as server,
+            sidegate(n8n.webhook(path), folder, **settings) as server,
         ):
             browser = await playwright.chromium.launch(executable_path=chromium, args=FLAGS)
             yield Shop(origin, server, browser, f"{server.url}/chat/default")
@@ -161,6 +161,21 @@ async def test_on_the_same_origin_a_browser_of_the_same_kind_gets_no_history(
                 await shows(other, ANSWER)
                 assert "Ada" not in await other.locator("body").inner_text()
         assert "Ada" not in str(llm.seen[-1].messages)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_it_talks_to_the_shipped_workflow_whose_webhook_wants_our_token(
+    n8n: N8n, llm: FakeLlm, tmp_path: Path, streaming: bool
+) -> None:
+    async with (
+        shop(n8n, tmp_path, "sidegate-chat", AUTH="jwt") as page_of,
+        page_of.visit(streaming=streaming) as page,
+    ):
+        await ask(page, "Where is my parcel?")
+        await shows(page, ANSWER)
+        assert [seen.prompt for seen in llm.seen] == ["Where is my parcel?"]
+        await page.reload()
+        await expect(page.locator('[data-test-id="chat-input"]')).to_be_visible(timeout=30_000)
 
 
 @pytest.mark.parametrize("streaming", [True, False])
