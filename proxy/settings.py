@@ -314,6 +314,8 @@ class _Judge:
                 self._refuse((*place, "upstream"), unknown(hook.upstream, known))
             elif isinstance(self.settings.upstreams.get(hook.upstream), OpenAiSettings | EchoSettings):
                 self._refuse((*place, "upstream"), "webhooks go to upstreams of kind n8n; write one of those")
+            if hook.ack == "queue" and parse_url(self.settings.store.url.reveal()).kind == "memory":
+                self._warn((*place, "ack"), "what waits is lost when the process ends; set store.url to a Redis")
             for key, secret in (("secret", hook.secret), ("previous", hook.previous)):
                 if secret is not None and (fault := weakness(secret.reveal())):
                     self._bad((*place, key), f"{fault}; use a longer one, where the provider lets you choose")

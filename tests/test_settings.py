@@ -147,6 +147,11 @@ DOUBTFUL = [
         "session.cookie_embedded",
         "write allow_credentials: true",
     ),
+    (
+        {"WHATSAPP_WEBHOOK_SECRET": OTHER_KEY, "SIDEGATE__HOOKS__WHATSAPP__ACK": "queue"},
+        "hooks.whatsapp.ack",
+        "set store.url to a Redis",
+    ),
     ({"SIDEGATE__OPS__HOST": "0.0.0.0"}, "ops.token", "missing, while ops.host can be reached from outside"),
 ]
 
