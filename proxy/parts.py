@@ -10,6 +10,7 @@ from proxy import guard, hooks
 from proxy.content.pii import find
 from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
+from proxy.edge.embed import EmbedEdge
 from proxy.edge.headers import Cors, security_headers
 from proxy.edge.hooks import HooksEdge
 from proxy.edge.live import Live
@@ -164,6 +165,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),
         page=PageEdge(reader, host, sites),
         hooks=HooksEdge(flow, reader, host, settings.hooks, settings.listen.body_timeout, metrics),
+        embed=EmbedEdge(reader, host),
         reader=reader,
         host=host,
         cors=Cors(sites.values()),

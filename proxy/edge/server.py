@@ -13,6 +13,7 @@ from proxy import __version__
 from proxy.edge import openai, widget
 from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
+from proxy.edge.embed import EmbedEdge
 from proxy.edge.headers import Cors, add_missing
 from proxy.edge.hooks import HooksEdge
 from proxy.edge.openai import OpenAiEdge
@@ -43,7 +44,7 @@ REFUSALS: Mapping[str, Refusal] = {
 
 def public_app(
     *, chat: ChatEdge, websocket: WebSocketEdge, events: EventsEdge, session: SessionEdge, page: PageEdge,
-    completions: OpenAiEdge, chats: WidgetEdge,
+    completions: OpenAiEdge, chats: WidgetEdge, embed: EmbedEdge,
     hooks: HooksEdge, reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
 ) -> web.Application:  # fmt: skip
     """What clients see."""
@@ -61,6 +62,7 @@ def public_app(
     app = _app(metrics, lambda http: {**base_headers, **cors.headers(http.headers.get("Origin"))})
     app.router.add_get("/", page.index)
     app.router.add_get("/page/{name}", page.asset)
+    app.router.add_get("/widget.js", embed.serve)
     app.router.add_get("/health", health)
     app.router.add_post("/v1/session", session.open)
     app.router.add_delete("/v1/session", session.close)

@@ -174,7 +174,7 @@ async def running_stub() -> AsyncIterator[Stub]:
     stub = Stub()
     app = web.Application()
     app.router.add_get("/", stub.page)
-    app.router.add_get("/page/{name:page\\.js|page\\.css|icon\\.svg}", stub.page)
+    app.router.add_get("/page/{name:(?:page|protocol|markdown)\\.js|page\\.css|icon\\.svg}", stub.page)
     app.router.add_post("/v1/session", stub.open_session)
     app.router.add_post("/v1/session/refresh", stub.refresh_session)
     app.router.add_post("/v1/messages", stub.message)

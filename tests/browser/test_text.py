@@ -17,12 +17,12 @@ from tests.browser.stub import Stub, refuses, running_stub, says
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 PARSE = """async (pieces) => {
-  const { eventParser } = await import('/page/page.js');
+  const { eventParser } = await import('/page/protocol.js');
   const feed = eventParser();
   return pieces.flatMap(feed);
 }"""
 RENDER = """async (pieces) => {
-  const { textRenderer } = await import('/page/page.js');
+  const { textRenderer } = await import('/page/markdown.js');
   const target = document.createElement('div');
   const render = textRenderer(target);
   let text = '';
@@ -30,7 +30,7 @@ RENDER = """async (pieces) => {
   return target.innerHTML;
 }"""
 FACTS = """async (text) => {
-  const { textRenderer } = await import('/page/page.js');
+  const { textRenderer } = await import('/page/markdown.js');
   const target = document.createElement('div');
   textRenderer(target)(text);
   const all = [...target.querySelectorAll('*')];
@@ -77,7 +77,9 @@ async def test_any_cutting_of_a_stream_gives_the_same_events(
 ) -> None:
     pieces = cut(written(events, newline) + ("" if newline == "\n" else ":\n"), places)
     found = await bench.page.evaluate(PARSE, pieces)
-    assert found == [{"name": name, "data": "\n".join(data)} for name, data in events]
+    assert found == [
+        {"name": name, "data": "\n".join(data), "id": f"a:{number}"} for number, (name, data) in enumerate(events)
+    ]
 
 
 async def test_an_event_without_its_blank_line_is_not_an_event(bench: Chat) -> None:
@@ -149,7 +151,7 @@ async def test_a_finished_paragraph_is_left_alone_while_the_next_one_grows(bench
     """What a reader has selected stays selected."""
     same = await bench.page.evaluate(
         """async () => {
-          const { textRenderer } = await import('/page/page.js');
+          const { textRenderer } = await import('/page/markdown.js');
           const target = document.createElement('div');
           const render = textRenderer(target);
           render('one\\n\\ntw');

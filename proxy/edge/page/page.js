@@ -2,13 +2,14 @@
 // The conversation lives in memory only; the session's tokens live in sessionStorage. Whatever the server says becomes
 // text nodes, never markup: nothing here parses HTML.
 
+import { deepest, element, textRenderer } from './markdown.js';
+import { Failure, failureOf, newKey, readEvents, refusal, solve } from './protocol.js';
+
 const MAX_CHARS = 2000; // the server's default `content.max_chars`; it has the last word
 const COUNT_FROM = 1600; // show the counter from here on
 const MAX_ANSWER_CHARS = 1_000_000; // an answer longer than this is broken off
-const MAX_EVENT_CHARS = 1_000_000; // one event that doesn't fit in here is not ours
 const SILENCE_MS = 45_000; // the server comments every 15 s: three missed, and the connection is dead
 const AWAY_MS = 1_000; // when the server sent us away, come back after so long
-const TRIED_AT_ONCE = 500; // numbers, when a challenge is solved
 const MAX_AWAY = 5; // and so often for one answer
 const PATIENCE_MS = 10_000; // say that it takes longer
 const STORED = 'sidegate.session';
@@ -23,61 +24,6 @@ const DROPPED = 'dropped';
 const EDITABLE = new Set(['content_blocked', 'too_large', 'bad_request', 'unsupported_media', 'upload_rejected']);
 // Nothing that a visitor does helps with these.
 const HOPELESS = new Set(['origin_denied', 'host_denied', 'blocked', 'forbidden_scope']);
-
-/** An ending that the visitor is told about. `retryAfter` is in seconds, 0 for at once. */
-class Failure extends Error {
-  constructor(code, message, facts = {}) {
-    super(message);
-    Object.assign(this, { code, retryAfter: 0, reference: '', state: 'error', ...facts });
-  }
-}
-
-/** Returns a function that takes text in arbitrary cuts and returns the events that are complete: [{name, data}]. */
-export function eventParser() {
-  let rest = '';
-  let name = '';
-  let data = [];
-
-  function takeLine(line, events) {
-    if (line === '') {
-      if (data.length) events.push({ name: name || 'message', data: data.join('\n') });
-      name = '';
-      data = [];
-      return;
-    }
-    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
-    if (field === 'event') name = value;
-    else if (field === 'data') data.push(value); // a comment's field is empty; ids are of no use without resuming
-  }
-
-  return function feed(text) {
-    const events = [];
-    // A CR at the very end may be half of a CRLF: it stays until more arrives.
-    const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
-    rest = lines.pop();
-    for (const line of lines) takeLine(line, events);
-    const held = data.reduce((sum, line) => sum + line.length, rest.length);
-    if (held > MAX_EVENT_CHARS) throw new Failure('too_long', 'The answer could not be read.');
-    return events;
-  };
-}
-
-/** Yields the events of a response body. `alive` is called for every read, comments included. */
-async function* readEvents(body, alive) {
-  const reader = body.getReader();
-  const decoder = new TextDecoder();
-  const feed = eventParser();
-  try {
-    for (;;) {
-      const { value, done } = await reader.read(); // ended by the server, the visitor, or SILENCE_MS
-      if (done) return;
-      alive();
-      yield* feed(decoder.decode(value, { stream: true }));
-    }
-  } finally {
-    reader.cancel().catch(() => {}); // already over, most of the time
-  }
-}
 
 let session = recall(STORED);
 
@@ -136,45 +82,6 @@ async function accessToken(signal) {
   return keepGrant(await response.json());
 }
 
-/** What a problem document (RFC 9457) or an `error` event says, as a Failure. */
-function failureOf({ code, message, detail, title, request_id: reference, retry_after: wait }) {
-  const words = message || detail || title || 'The assistant could not be reached.';
-  return new Failure(code, words, { reference, retryAfter: Number(wait) > 0 ? Number(wait) : 0 });
-}
-
-async function refusal(response) {
-  const problem = await response.json().catch(() => null); // a proxy in between speaks its own language
-  return failureOf({ retry_after: response.headers.get('Retry-After'), ...problem });
-}
-
-/** crypto.randomUUID exists on secure origins only, and a first look is often plain http. */
-function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-}
-
-/**
- * Finds the number behind an ALTCHA challenge by trying, which takes a browser a second or so and nobody's click.
- * Resolves to what the server wants to see in X-Challenge-Solution.
- */
-export async function solve({ algorithm, challenge, maxnumber, salt, signature }, signal) {
-  if (!crypto.subtle) throw new Failure('challenge_required', 'This page needs https to prove that you are human.');
-  const text = new TextEncoder();
-  const wanted = challenge.toLowerCase();
-  const hash = async (number) => {
-    const digest = new Uint8Array(await crypto.subtle.digest(algorithm, text.encode(salt + number)));
-    return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  };
-  for (let first = 0; first <= maxnumber; first += TRIED_AT_ONCE) {
-    signal?.throwIfAborted();
-    const count = Math.min(TRIED_AT_ONCE, maxnumber - first + 1);
-    const hashes = await Promise.all(Array.from({ length: count }, (_, at) => hash(first + at)));
-    const at = hashes.indexOf(wanted);
-    if (at >= 0) return btoa(JSON.stringify({ algorithm, challenge, number: first + at, salt, signature }));
-  }
-  throw new Failure('challenge_required', 'The puzzle that proves that you are human has no solution.');
-}
-
 /**
  * Sends a message; resolves to the body of the stream. A session that has ended is replaced once.
  * While no answer came back the key stays, so that the server can tell a message that it has already seen.
@@ -205,158 +112,6 @@ async function send(exchange, signal) {
     }
     return response.body;
   }
-}
-
-const FENCE = /^\s*(`{3,}|~{3,})[^`]*$/;
-const ITEM = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/;
-const HEADING = /^#{1,6}\s+(.*)$/;
-const INLINE = /`([^`\n]+)`|\*\*(?!\s)((?:[^*]|\*(?!\*))+)\*\*/g; // neither part can run past its own end mark: linear
-
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-/** What the server's filters write for Markdown, as Markdown shows it. It becomes a text node all the same. */
-const plain = (text) => text.replace(/(\]\s*)\\([(:])/g, '$1$2').replaceAll('&lt;', '<');
-
-/** Bold and inline code. Links stay as written: the reader sees where they lead, and nothing is one click away. */
-function inline(text) {
-  const nodes = [];
-  let end = 0;
-  for (const match of text.matchAll(INLINE)) {
-    const [whole, code, bold] = match;
-    nodes.push(plain(text.slice(end, match.index)));
-    nodes.push(code === undefined ? element('strong', {}, ...inline(bold)) : element('code', {}, code));
-    end = match.index + whole.length;
-  }
-  nodes.push(plain(text.slice(end)));
-  return nodes.filter((node) => node !== '');
-}
-
-const isBlank = (line) => line.trim() === '';
-const isOrdered = (line) => ITEM.exec(line)[2] !== undefined;
-const indentOf = (line) => /^\s*/.exec(line)[0].replaceAll('\t', '    ').length;
-
-function closesFence(line, mark) {
-  const text = line.trim();
-  return text.length >= mark.length && text === mark[0].repeat(text.length);
-}
-
-function endOfFence(lines, start) {
-  const [, mark] = FENCE.exec(lines[start]);
-  let i = start + 1;
-  while (i < lines.length && !closesFence(lines[i], mark)) i += 1;
-  return Math.min(i + 1, lines.length); // without an end it's still being written
-}
-
-function endOfList(lines, start) {
-  const indent = indentOf(lines[start]);
-  let i = start + 1;
-  for (; i < lines.length; i += 1) {
-    const line = lines[i];
-    if (isBlank(line)) continue;
-    if (FENCE.test(line) || HEADING.test(line)) break;
-    if (ITEM.test(line)) {
-      if (indentOf(line) <= indent && isOrdered(line) !== isOrdered(lines[start])) break;
-    } else if (isBlank(lines[i - 1]) && indentOf(line) < indent + 2) break;
-  }
-  while (isBlank(lines[i - 1])) i -= 1;
-  return i;
-}
-
-function endOfParagraph(lines, start) {
-  let i = start + 1;
-  while (i < lines.length && ![FENCE, ITEM, HEADING].some((mark) => mark.test(lines[i])) && !isBlank(lines[i])) i += 1;
-  return i;
-}
-
-/** Cuts text into blocks: [{kind, lines}], kind being code, list, heading or paragraph. */
-export function blocks(text) {
-  const lines = text.replaceAll('\r\n', '\n').split('\n');
-  const found = [];
-  for (let i = 0; i < lines.length; ) {
-    const start = i;
-    let kind = 'paragraph';
-    if (isBlank(lines[i])) [kind, i] = ['', i + 1];
-    else if (FENCE.test(lines[i])) [kind, i] = ['code', endOfFence(lines, i)];
-    else if (ITEM.test(lines[i])) [kind, i] = ['list', endOfList(lines, i)];
-    else if (HEADING.test(lines[i])) [kind, i] = ['heading', i + 1];
-    else i = endOfParagraph(lines, i);
-    if (kind) found.push({ kind, lines: lines.slice(start, i) });
-  }
-  return found;
-}
-
-function codeNode(lines) {
-  const [opening, ...inside] = lines;
-  if (inside.length && closesFence(inside.at(-1), FENCE.exec(opening)[1])) inside.pop();
-  const indent = indentOf(opening);
-  const code = inside.map((line) => line.slice(Math.min(indent, indentOf(line)))).join('\n');
-  // Long lines scroll sideways, so the keyboard must be able to get there.
-  return element('pre', { tabindex: '0', role: 'group', 'aria-label': 'Code' }, element('code', {}, code));
-}
-
-function newList(line) {
-  const [, , number] = ITEM.exec(line);
-  if (number === undefined) return element('ul');
-  return element('ol', number === '1' ? {} : { start: number });
-}
-
-function listNode(lines) {
-  const open = [{ indent: indentOf(lines[0]), list: newList(lines[0]) }]; // the list, the list in its last item, ...
-  const items = [];
-  for (const line of lines) {
-    const match = ITEM.exec(line);
-    if (!match) {
-      if (!isBlank(line)) items.at(-1).text += `\n${line.trim()}`;
-      continue;
-    }
-    const indent = indentOf(line);
-    while (open.length > 1 && indent < open.at(-1).indent) open.pop();
-    if (indent >= open.at(-1).indent + 2 && open.length < 6) {
-      const list = newList(line);
-      items.at(-1).node.append(list);
-      open.push({ indent, list });
-    }
-    const node = element('li');
-    open.at(-1).list.append(node);
-    items.push({ node, text: match[3] });
-  }
-  for (const { node, text } of items) node.prepend(...inline(text));
-  return open[0].list;
-}
-
-function blockNode({ kind, lines }) {
-  if (kind === 'code') return codeNode(lines);
-  if (kind === 'list') return listNode(lines);
-  if (kind === 'heading') return element('p', { class: 'heading' }, ...inline(HEADING.exec(lines[0])[1]));
-  return element('p', {}, ...inline(lines.join('\n')));
-}
-
-/** Where the next words will appear. */
-function deepest(node) {
-  const last = node.lastElementChild;
-  return last?.matches('p, pre, pre > code, ul, ol, li') ? deepest(last) : node;
-}
-
-/** Returns a function that shows the text so far in `target` and touches only the blocks that changed. */
-export function textRenderer(target) {
-  let shown = [];
-  return function render(text) {
-    const wanted = blocks(text);
-    const keys = wanted.map(({ kind, lines }) => `${kind}\n${lines.join('\n')}`);
-    keys.forEach((key, i) => {
-      if (key === shown[i]) return;
-      const node = blockNode(wanted[i]);
-      if (target.children[i]) target.children[i].replaceWith(node);
-      else target.append(node);
-    });
-    while (target.children.length > keys.length) target.lastElementChild.remove();
-    shown = keys;
-  };
 }
 
 const ids = ['log', 'empty', 'status', 'latest', 'offline', 'composer', 'message', 'send', 'stop', 'count', 'new'];

@@ -1,0 +1,383 @@
+// What the visitor sees: a button, and a dialog with the conversation, in a shadow root of their own.
+// Whatever the server says becomes text nodes and a few harmless elements: nothing here parses HTML.
+
+const MAX_CHARS = 2000; // the server's default `content.max_chars`; it has the last word
+const MAX_ANSWER_CHARS = 1_000_000; // an answer longer than this is broken off
+const MAX_KEPT = 50; // entries of a conversation that are kept
+const MAX_KEPT_CHARS = 100_000;
+const HTTP_WORDS = { session_invalid: 'lost', upstream_error: 'unavailable', upstream_unavailable: 'unavailable' };
+
+const language = [option('lang'), ...navigator.languages]
+  .map((tag) => tag.slice(0, 2).toLowerCase())
+  .find((tag) => Object.hasOwn(WORDS, tag)) ?? 'en';
+const words = WORDS[language];
+const narrow = matchMedia('(max-width: 480px)');
+const dark = matchMedia('(prefers-color-scheme: dark)');
+
+const memory = { get: () => null, set() {} };
+const history = { none: memory, local: stored(() => localStorage, `${STORED}.history`) }[option('history', 'session')]
+  ?? stored(() => sessionStorage, `${STORED}.history`);
+let kept = history.get() ?? { entries: [], pending: null };
+
+const listeners = new Map();
+
+/** Tells the page. A listener of the page's that throws is the page's own error. */
+function tell(event, detail = {}) {
+  for (const listener of listeners.get(event) ?? []) {
+    try {
+      listener(detail);
+    } catch (error) {
+      reportError(error);
+    }
+  }
+}
+
+function icon(path) {
+  const make = (tag, attributes) => {
+    const node = document.createElementNS('http://www.w3.org/2000/svg', tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  };
+  const svg = make('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' });
+  svg.append(make('path', { d: path }));
+  return svg;
+}
+
+function iconButton(part, label, path, action, more = {}) {
+  const node = element('button', { type: 'button', part, 'aria-label': label, title: label, ...more }, icon(path));
+  node.addEventListener('click', action);
+  return node;
+}
+
+const title = option('title', words.chat);
+const ui = {
+  launcher: iconButton('launcher', words.open, 'M4 5h16v11H9l-5 4z', open, { class: 'launcher', 'aria-expanded': 'false' }),
+  log: element('div', { class: 'log', part: 'log', role: 'log', 'aria-live': 'polite', 'aria-label': words.log, tabindex: '0' }),
+  status: element('p', { class: 'unseen', role: 'status' }),
+  message: element('textarea', {
+    rows: '1', dir: 'auto', 'aria-label': words.message, placeholder: words.message, maxlength: MAX_CHARS,
+    autocomplete: 'off', enterkeyhint: 'send', part: 'message',
+  }),
+  send: iconButton('send', words.send, 'M12 20V4M5 11l7-7 7 7', submit),
+  stop: iconButton('stop', words.stop, 'M7 7h10v10H7z', () => stop(), { hidden: '' }),
+};
+ui.composer = element('form', { 'aria-label': words.message }, ui.message, ui.send, ui.stop);
+ui.panel = element(
+  'div',
+  { class: 'panel', part: 'panel', role: 'dialog', 'aria-label': title, id: 'panel', hidden: '' },
+  element(
+    'header', { part: 'header' },
+    element('h2', {}, title),
+    iconButton('new', words.new, 'M12 5v14M5 12h14', startOver),
+    iconButton('close', words.close, 'M6 6l12 12M18 6L6 18', close),
+  ),
+  ui.log, ui.status, ui.composer,
+);
+ui.root = element('section', { class: 'root', lang: language, 'aria-label': title }, ui.launcher, ui.panel);
+if (option('position') === 'left') ui.root.classList.add('left');
+
+let running = null; // {exchange, abort}: what is being answered
+let isOpen = false;
+
+function showTheme() {
+  const theme = option('theme', 'auto');
+  ui.root.classList.toggle('dark', theme === 'dark' || (theme === 'auto' && dark.matches));
+}
+
+/** A small screen is filled by the dialog, so what lies behind it can't be reached. */
+function showSize() {
+  ui.panel.setAttribute('aria-modal', String(narrow.matches));
+}
+
+function announce(text) {
+  ui.status.textContent = text;
+}
+
+function follow() {
+  ui.log.scrollTop = ui.log.scrollHeight;
+}
+
+function fit() {
+  ui.message.style.height = 'auto';
+  ui.message.style.height = `${ui.message.scrollHeight + 2}px`;
+}
+
+function keep() {
+  while (kept.entries.length > MAX_KEPT || JSON.stringify(kept.entries).length > MAX_KEPT_CHARS) kept.entries.shift();
+  history.set(kept);
+}
+
+function remember(role, text) {
+  kept.entries.push({ role, text });
+  keep();
+}
+
+function entry(role, label) {
+  const text = element('div', { class: 'text', dir: 'auto' });
+  const node = element('div', { class: `entry ${role}`, part: role }, element('span', { class: 'unseen' }, `${label}: `), text);
+  ui.log.append(node);
+  return { node, text };
+}
+
+function showQuestion(question) {
+  entry('question', words.you).text.textContent = question;
+}
+
+function showText(role, label, words_) {
+  const { node, text } = entry(role, label);
+  textRenderer(text, { links: true })(words_);
+  return node;
+}
+
+const showEntry = ({ role, text }) => {
+  if (role === 'question') showQuestion(text);
+  else showText(role, role === 'push' ? words.later : words.assistant, text);
+};
+
+function showPush({ text, data }) {
+  showEntry({ role: 'push', text });
+  remember('push', text);
+  follow();
+  if (!isOpen) ui.launcher.classList.add('news');
+  tell('push', { text, data });
+}
+
+function note(exchange, text, kind = 'note') {
+  exchange.note?.remove();
+  exchange.note = text ? element('p', { class: kind }, text) : null;
+  if (text) exchange.node.append(exchange.note);
+  follow();
+}
+
+/** What went wrong, in the visitor's words, and a way to try again where that can help. */
+function showFailure(exchange, failure) {
+  const code = HTTP_WORDS[failure.code] ?? failure.code;
+  const kind = HOPELESS.has(code) ? 'denied' : code;
+  note(exchange, Object.hasOwn(words, kind) ? words[kind] : words.unavailable, 'note failed');
+  announce(exchange.note.textContent);
+  if (kind === 'denied' || ['content_blocked', 'too_large', 'bad_request'].includes(code)) return;
+  const ready = Date.now() + failure.retryAfter * 1000;
+  const retry = element('button', { type: 'button' });
+  retry.addEventListener('click', () => {
+    if (running) return;
+    ui.message.focus(); // the button that has the focus is about to go
+    run(exchange);
+  });
+  const tick = () => {
+    const left = Math.ceil((ready - Date.now()) / 1000);
+    retry.disabled = left > 0;
+    retry.textContent = left > 0 ? words.wait.replace('{n}', left) : words.retry;
+    if (left > 0) setTimeout(() => retry.isConnected && tick(), 1000);
+  };
+  tick();
+  exchange.note.append(retry);
+}
+
+function showRunning() {
+  const root = ui.panel.getRootNode();
+  const hadFocus = root.activeElement === ui.stop || root.activeElement === ui.send;
+  ui.stop.hidden = !running;
+  ui.send.hidden = Boolean(running);
+  ui.log.setAttribute('aria-busy', String(Boolean(running))); // read out when it's complete, not piece by piece
+  if (hadFocus) ui.message.focus();
+}
+
+function newExchange(question, pending = {}) {
+  const { node, text } = entry('answer', words.assistant);
+  const exchange = { question, node, text, said: '', sent: false, last: null, key: null, id: null, ...pending };
+  exchange.render = textRenderer(text, { links: true });
+  exchange.onProof = () => note(exchange, words.proving);
+  return exchange;
+}
+
+function paint(exchange) {
+  cancelAnimationFrame(exchange.frame);
+  exchange.frame = 0;
+  exchange.render(exchange.said);
+  follow();
+}
+
+function addPiece(exchange, piece) {
+  exchange.said += piece;
+  if (exchange.said.length > MAX_ANSWER_CHARS) throw new Failure('unavailable', 'The answer is too long.');
+  note(exchange, '');
+  exchange.frame ||= requestAnimationFrame(() => paint(exchange));
+}
+
+async function run(exchange) {
+  const abort = new AbortController();
+  const mine = { exchange, abort };
+  running = mine;
+  if (!exchange.id || exchange.isOver) Object.assign(exchange, { said: '', last: null, id: null, sent: false });
+  if (!exchange.key || exchange.isOver) exchange.key = newKey();
+  exchange.isOver = false;
+  paint(exchange);
+  note(exchange, words.thinking);
+  showRunning();
+  try {
+    for await (const { text, answer_id: id } of answerTo(exchange, abort.signal, () => note(exchange, words.reconnecting))) {
+      if (text) addPiece(exchange, text);
+      else if (id) keepPending(exchange);
+    }
+    end(exchange, exchange.said.trim() ? null : new Failure('empty', 'There was no answer.'));
+  } catch (error) {
+    if (abort.signal.reason === 'dropped') return;
+    if (!(error instanceof Failure) && !abort.signal.aborted) reportError(error);
+    end(exchange, abort.signal.aborted ? new Failure('stopped', 'Stopped.') : error);
+  } finally {
+    if (running === mine) {
+      running = null;
+      showRunning();
+    }
+  }
+}
+
+function keepPending({ question, key, id }) {
+  kept.pending = { question, key, id };
+  keep();
+}
+
+function end(exchange, failure) {
+  paint(exchange);
+  note(exchange, '');
+  exchange.isOver = failure?.code !== 'lost'; // what was lost may go on at the server: to try again joins it
+  kept.pending = null;
+  if (exchange.said) remember('answer', exchange.said);
+  else keep();
+  if (failure) {
+    showFailure(exchange, failure);
+    tell('error', { code: failure.code });
+  } else tell('answer', { text: exchange.said });
+  if (option('pushes') !== 'off') listen(showPush);
+}
+
+function ask(question) {
+  ui.log.querySelectorAll('.note button').forEach((node) => node.remove());
+  showQuestion(question);
+  remember('question', question);
+  tell('message', { text: question });
+  const exchange = newExchange(question, { key: newKey() });
+  keepPending(exchange);
+  run(exchange);
+}
+
+function submit(event) {
+  event?.preventDefault();
+  const question = ui.message.value.trim();
+  if (running || !question) return;
+  ui.message.value = '';
+  fit();
+  ui.message.focus();
+  ask(question);
+}
+
+function stop(reason = 'stopped') {
+  if (!running) return;
+  stopAnswer(running.exchange);
+  running.abort.abort(reason);
+}
+
+/** A new conversation is a new session, so that the workflow's memory starts empty too. */
+function startOver() {
+  stop('dropped');
+  running = null;
+  socket?.close();
+  session.set(null);
+  kept = { entries: [], pending: null };
+  history.set(null);
+  ui.log.replaceChildren();
+  greet();
+  showRunning();
+  announce(words.new);
+  ui.message.focus();
+}
+
+function greet() {
+  showText('answer', words.assistant, option('greeting', words.greeting));
+}
+
+function open() {
+  if (isOpen) return;
+  isOpen = true;
+  ui.panel.hidden = false;
+  ui.launcher.hidden = true;
+  ui.launcher.setAttribute('aria-expanded', 'true');
+  ui.launcher.classList.remove('news');
+  follow();
+  ui.message.focus();
+  tell('open');
+}
+
+function close() {
+  if (!isOpen) return;
+  isOpen = false;
+  ui.panel.hidden = true;
+  ui.launcher.hidden = false;
+  ui.launcher.setAttribute('aria-expanded', 'false');
+  ui.launcher.focus();
+  tell('close');
+}
+
+/** Esc closes. Where the dialog fills the screen, Tab stays inside it. */
+function onPanelKey(event) {
+  if (event.key === 'Escape' && !event.isComposing) {
+    event.stopPropagation();
+    close();
+  }
+  if (event.key !== 'Tab' || !narrow.matches) return;
+  const stops = [...ui.panel.querySelectorAll('button, textarea, a, pre, .log')].filter(
+    (node) => !node.disabled && node.getClientRects().length,
+  );
+  const [from, to] = event.shiftKey ? [stops[0], stops.at(-1)] : [stops.at(-1), stops[0]];
+  if (ui.panel.getRootNode().activeElement !== from) return;
+  event.preventDefault();
+  to.focus();
+}
+
+function onMessageKey(event) {
+  // Enter that confirms an input method's suggestion is not ours (Safari: keyCode 229).
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  submit(event);
+}
+
+/** What was said before, and the answer that was under way when the page was left. */
+function restore() {
+  const { entries, pending } = kept;
+  greet();
+  entries.forEach(showEntry);
+  if (entries.length && !session.get()) ui.log.append(element('p', { class: 'earlier' }, words.earlier));
+  if (pending && session.get()) run(newExchange(pending.question, pending));
+  else if (option('pushes') !== 'off') listen(showPush);
+}
+
+function start() {
+  const host = element('sidegate-chat');
+  const shadow = host.attachShadow({ mode: 'open' });
+  const sheet = new CSSStyleSheet(); // a policy of the page's on styles lets it pass
+  sheet.replaceSync(STYLE);
+  shadow.adoptedStyleSheets = [sheet];
+  shadow.append(ui.root);
+  ui.composer.addEventListener('submit', submit);
+  ui.message.addEventListener('keydown', onMessageKey);
+  ui.message.addEventListener('input', fit);
+  ui.panel.addEventListener('keydown', onPanelKey);
+  dark.addEventListener('change', showTheme);
+  narrow.addEventListener('change', showSize);
+  showTheme();
+  showSize();
+  document.body.append(host);
+  restore();
+  if (option('open') === 'true') open();
+  window.dispatchEvent(new Event('sidegate:ready'));
+}
+
+/** Calls `listener` with what happens; returns a function that ends that. */
+function on(event, listener) {
+  if (!listeners.has(event)) listeners.set(event, new Set());
+  listeners.get(event).add(listener);
+  return () => listeners.get(event).delete(listener);
+}
+
+window.Sidegate = Object.freeze({ open, close, on });
+if (document.body) start();
+else document.addEventListener('DOMContentLoaded', start);
