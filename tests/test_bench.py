@@ -156,6 +156,17 @@ def test_an_idle_connection_takes_little_memory(tmp_path: Path) -> None:
     assert "ratio of p99" in run.stdout
 
 
+def test_a_flood_is_refused_but_for_its_allowance(tmp_path: Path) -> None:
+    file = tmp_path / "flood.json"
+    words = ["-m", "scripts.benchmarks", "flood", "--requests", "1500", "--json", str(file)]
+    run = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    found = orjson.loads(file.read_bytes())["flood"]
+    assert (found["requests"], found["passed"], found["refused"]) == (1500, 1000, 500)
+    assert found["ratio"] > 0
+    assert "ratio of p99" in run.stdout
+
+
 def test_what_the_filters_cost_and_keep_back_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = filters.measured("some", ["Hello, this is order 12 of `<b>`."], chain_maker(filters.ALL_ON))
     assert "held median" in found.line()

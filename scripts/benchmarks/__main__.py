@@ -17,6 +17,7 @@ import orjson
 import uvloop
 
 from scripts.benchmarks import filters
+from scripts.benchmarks.flood import flood
 from scripts.benchmarks.idle import idle
 from scripts.benchmarks.machine import allow_many_files, facts, share_cores
 from scripts.benchmarks.measure import DEFAULT, SMOKE
@@ -62,16 +63,24 @@ async def run_idle(connections: int, turns: int) -> tuple[dict[str, object], str
     return {"facts": about, "idle": found.document()}, "\n".join(text)
 
 
+async def run_flood(requests: int) -> tuple[dict[str, object], str]:
+    async with prepared(None) as (place, upstream, about):
+        found = await flood(place, upstream, requests)
+    text = [*(f"{name:<14}{value}" for name, value in about.items()), "", *found.lines()]
+    return {"facts": about, "flood": found.document()}, "\n".join(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Sidegate beside a plain relay, as ratios.")
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("all", "idle", "filters"),
+        choices=("all", "idle", "flood", "filters"),
         default="all",
-        help="idle: thousands of connections; filters: what the output filters cost and keep back",
+        help="idle: thousands of connections; flood: an honest visitor in one; filters: what they cost and keep back",
     )
     parser.add_argument("--connections", type=int, default=5000, help="idle: of each kind")
+    parser.add_argument("--requests", type=int, default=10_000, help="flood: messages")
     parser.add_argument("--turns", type=int, default=4000, help="idle: messages")
     parser.add_argument("--smoke", action="store_true", help="a few seconds: does everything run?")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there, too")
@@ -81,7 +90,9 @@ def main() -> None:
             for line in filters.report():
                 print(line)
             return
-        if arguments.what == "idle":
+        if arguments.what == "flood":
+            document, text = uvloop.run(run_flood(arguments.requests))
+        elif arguments.what == "idle":
             document, text = uvloop.run(run_idle(arguments.connections, arguments.turns))
         else:
             report = uvloop.run(run(smoke=arguments.smoke))

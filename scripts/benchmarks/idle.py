@@ -74,11 +74,11 @@ async def idle(place: Place, upstream: Upstream, connections: int, turns: int) -
             ]
             for turn in range(-20, turns):
                 for client, found in zip(clients, seconds, strict=True):
-                    passed = await _message(client)
+                    passed = await message(client)
                     if turn >= 0:  # those before it warm up
                         found.append(passed)
         answers = await _answers(stack, crowded, upstream, max(connections // ANSWERS_SHARE, 1))
-    (median_alone, p99_alone), (median_beside, p99_beside) = map(_quantiles, seconds)
+    (median_alone, p99_alone), (median_beside, p99_beside) = map(middle_and_p99, seconds)
     return Idle(connections, events, sockets, answers, median_alone, median_beside, p99_alone, p99_beside)
 
 
@@ -118,7 +118,7 @@ async def _answers(stack: AsyncExitStack, server: Server, upstream: Upstream, nu
     return (memory_bytes(server.pid) - before) / 1024 / number
 
 
-async def _message(client: Client) -> float:
+async def message(client: Client) -> float:
     await asyncio.sleep(PAUSE_SECONDS)
     asked = perf_counter()
     await client.first_piece()
@@ -126,7 +126,7 @@ async def _message(client: Client) -> float:
     return perf_counter() - asked
 
 
-def _quantiles(seconds: list[float]) -> tuple[float, float]:
+def middle_and_p99(seconds: list[float]) -> tuple[float, float]:
     """Median and p99, in milliseconds."""
     cuts = quantiles(seconds, n=100)
     return cuts[49] * 1000, cuts[98] * 1000

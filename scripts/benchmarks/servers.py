@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +61,15 @@ async def plain_relay(place: Place) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def sidegate(place: Place, store: str = "memory:") -> AsyncIterator[Server]:
+async def sidegate(
+    place: Place, store: str = "memory:", limits: Sequence[Mapping[str, object]] = LIMITS
+) -> AsyncIterator[Server]:
     """As `sidegate serve` starts it, in production, with its default settings but for the height of the limits.
 
     The process is the one worker; its supervisor does nothing meanwhile.
     """
     port, ops_port = free_port(), free_port()
-    config = write_config(place, store, port, ops_port)
+    config = write_config(place, store, port, ops_port, limits)
     with place.cores.for_the_server():
         process = start([sys.executable, "-m", "proxy", "serve", "--config", str(config)], place)
     async with _ready(process, place, port):
@@ -85,7 +87,9 @@ async def redis(place: Place, path: str) -> AsyncIterator[int]:
         yield port
 
 
-def write_config(place: Place, store: str, port: int = 0, ops_port: int = 0) -> Path:
+def write_config(
+    place: Place, store: str, port: int = 0, ops_port: int = 0, limits: Sequence[Mapping[str, object]] = LIMITS
+) -> Path:
     """A configuration file with keys made for this run; ports of 0 are chosen by the system."""
     upstream: dict[str, object] = {"kind": "n8n", "url": f"http://127.0.0.1:{place.upstream}/webhook/chat"}
     upstream |= _known({"max_answer_bytes": 64 * 1024 * 1024, "max_concurrent": 2000})
@@ -98,7 +102,7 @@ def write_config(place: Place, store: str, port: int = 0, ops_port: int = 0) -> 
         "signing": {"key": {"file": _key_file(place)}},
         "upstreams": {"support": upstream},
         "sites": {"shop": {"origins": [ORIGIN], "upstream": "support"}},
-        "limits": LIMITS,
+        "limits": limits,
         "connections": {"total": 20_000},
         "filters": {"max_chars": 1_000_000},
     }

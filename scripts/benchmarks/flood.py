@@ -1,0 +1,107 @@
+"""An honest visitor while others flood: 10,000 messages from 50 addresses, a thousand a second, and what that does to a
+message beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import asdict, dataclass
+from time import perf_counter
+
+import orjson
+
+from scripts.benchmarks import servers
+from scripts.benchmarks.idle import message, middle_and_p99
+from scripts.benchmarks.servers import Place, Server
+from scripts.benchmarks.traffic import QUESTION, SMALL_ANSWER, Lane, Upstream
+from scripts.benchmarks.visitors import JSON, address, authorization, request, visit
+
+ADDRESSES = 50  # of one neighbourhood, whose limit they share
+HONEST = 250  # an address of another one
+ALLOWED = 1_000  # messages of a neighbourhood
+PACE = 1_000.0  # a second
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """Milliseconds for the honest visitor's small JSON answer; how the flood's messages were answered."""
+
+    requests: int
+    passed: int
+    refused: int
+    median_alone: float
+    median_beside: float
+    p99_alone: float
+    p99_beside: float
+
+    @property
+    def ratio(self) -> float:
+        return self.p99_beside / self.p99_alone
+
+    def document(self) -> dict[str, float]:
+        return {**asdict(self), "ratio": self.ratio}
+
+    def lines(self) -> list[str]:
+        return [
+            f"{self.requests} messages from {ADDRESSES} addresses: {self.passed} answered, {self.refused} refused",
+            f"a message, median               {self.median_alone:6.2f} ms alone, {self.median_beside:6.2f} beside them",
+            f"a message, p99                  {self.p99_alone:6.2f} ms alone, {self.p99_beside:6.2f} beside them",
+            f"ratio of p99                    {self.ratio:6.2f}",
+        ]
+
+
+async def flood(place: Place, upstream: Upstream, requests: int) -> Flood:
+    limits = ({"per": "prefix", "limit": ALLOWED, "window": 3600}, {"per": "ip", "limit": 100_000, "window": 60})
+    async with servers.sidegate(place, limits=limits) as server:
+        honest = await visit(server, upstream.lane(SMALL_ANSWER), JSON, HONEST)
+        shared = upstream.lane(SMALL_ANSWER)
+        crowd = [await _Attacker.come(server, shared, number) for number in range(ADDRESSES)]
+        alone = [await message(honest) for _ in range(ALLOWED // 3)][20:]
+        beside: list[float] = []
+        async with asyncio.TaskGroup() as tasks:
+            attack = tasks.create_task(_attack(crowd, requests))
+            while not attack.done() and len(beside) < ALLOWED // 2:
+                beside.append(await message(honest))
+        honest.close()
+        statuses = sum((attacker.statuses for attacker in crowd), Counter[int]())
+        for attacker in crowd:
+            attacker.writer.close()
+    (median_alone, p99_alone), (median_beside, p99_beside) = map(middle_and_p99, (alone, beside))
+    return Flood(requests, statuses[200], statuses[429], median_alone, median_beside, p99_alone, p99_beside)
+
+
+class _Attacker:
+    """One address: a message, its answer, the next."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asks: bytes) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.statuses: Counter[int] = Counter()
+        self._asks = asks
+
+    @classmethod
+    async def come(cls, server: Server, lane: Lane, number: int) -> _Attacker:
+        headers = {"Accept": JSON} | await authorization(server, number)
+        asks = request(server, "POST", server.path, headers, orjson.dumps({"message": QUESTION + lane.name}))
+        streams = await asyncio.open_connection("127.0.0.1", server.port, local_addr=(address(number), 0))
+        return cls(*streams, asks)
+
+    async def ask(self) -> None:
+        self.writer.write(self._asks)
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        await self.reader.readexactly(int(head.partition("content-length:")[2].partition("\r\n")[0]))
+        self.statuses[int(head[9:12])] += 1
+
+
+async def _attack(crowd: list[_Attacker], requests: int) -> None:
+    """At the pace, or as fast as they are answered."""
+    start = perf_counter()
+
+    async def one(at: int, attacker: _Attacker) -> None:
+        for number in range(at, requests, len(crowd)):
+            await asyncio.sleep(max(0.0, start + number / PACE - perf_counter()))
+            await attacker.ask()
+
+    async with asyncio.TaskGroup() as tasks:
+        for at, attacker in enumerate(crowd):
+            tasks.create_task(one(at, attacker))
