@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 
@@ -31,6 +31,10 @@ def error_fields(error: ProxyError, request_id: str) -> Fields:
     if isinstance(error, ChallengeRequired) and error.challenge is not None:
         fields["challenge"] = error.challenge
     return fields
+
+
+async def _nothing() -> None:
+    """For an answer that holds nothing to be given back."""
 
 
 class Transcript(ABC):
@@ -102,6 +106,7 @@ class Answer(Transcript):
         self._is_parting = False
         self._leave: Callable[[], None] = lambda: None  # what to do when nobody has listened for long enough
         self._milestone: Callable[[], None] = lambda: None
+        self._give_back: Callable[[], Awaitable[None]] = _nothing
         self._patience: asyncio.TimerHandle | None = None
 
     @property
@@ -132,9 +137,15 @@ class Answer(Transcript):
         self._add("done", {"answer_id": self.id} | ({"usage": asdict(usage)} if usage else {}))
 
     async def fail(self, error: ProxyError) -> None:
+        if not self.is_admitted:
+            await self._give_back()
         self.break_off(error)
 
     # The registry's side.
+
+    def on_refusal(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Have this done, which never raises, before anybody is told that the guard refused the message."""
+        self._give_back = act
 
     def break_off(self, error: ProxyError) -> None:
         if not self.is_over:

@@ -245,6 +245,7 @@ def _releasing(run: Run, claim: Claim) -> Run:
     """A message that the guard refuses, or that is stopped before, gives its key back."""
 
     async def running(request: Request, answer: Answer) -> None:
+        answer.on_refusal(claim.release)  # whoever reads of the refusal may send the key again at once
         try:
             await run(request, answer)
         finally:
