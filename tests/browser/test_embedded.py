@@ -227,8 +227,7 @@ async def test_a_copied_embed_key_is_of_no_use_on_another_sites_page(browser: Br
         theirs.line.to = ours.line.to  # their page, our key, our Sidegate
         async with visiting(theirs) as widget:
             await widget.ask("Hello")
-            await expect(widget.note).to_be_visible()
-            await expect(widget.note).not_to_contain_text("Thinking")
+            await expect(widget.note).to_contain_text("can't be reached")
         assert ours.hook.asked == []
 
 
@@ -355,3 +354,56 @@ async def test_axe_finds_nothing_in_the_chat_page(browser: Browser, stub: Stub, 
         await chat.has_state("done")
         full = await Axe().run(chat.page)
         assert full.violations_count == 0, full.generate_report()
+
+
+async def test_on_a_small_screen_it_fills_the_screen_and_tab_stays_inside(browser: Browser) -> None:
+    async with shop(browser, says("x")) as place, visiting(place, width=320, height=600) as widget:
+        box = await widget.part("panel").bounding_box()
+        assert box is not None
+        assert (round(box["width"]), round(box["height"])) == (320, 600)
+        await expect(widget.part("panel")).to_have_attribute("aria-modal", "true")
+        for key in ("Tab", "Shift+Tab"):
+            for _ in range(8):
+                await widget.page.keyboard.press(key)
+                assert await widget.page.evaluate("document.activeElement.localName") == "sidegate-chat"
+
+
+async def test_it_follows_the_visitors_system_into_the_dark(browser: Browser) -> None:
+    async with shop(browser, says("x")) as place:
+        for scheme, theme, surface in (
+            ("dark", "auto", "rgb(28, 33, 31)"), ("dark", "light", "rgb(255, 255, 255)"),
+            ("light", "dark", "rgb(28, 33, 31)"),
+        ):  # fmt: skip
+            async with visiting(place, f"theme={theme}", scheme="dark" if scheme == "dark" else "light") as widget:
+                await expect(widget.part("panel")).to_have_css("background-color", surface)
+
+
+async def test_who_asked_for_less_motion_gets_none(browser: Browser) -> None:
+    async with shop(browser, says("x")) as place, visiting(place, is_open=False) as widget:
+        await widget.page.emulate_media(reduced_motion="reduce")
+        await widget.open()
+        await expect(widget.part("panel")).to_have_css("animation-name", "none")
+        await widget.page.emulate_media(reduced_motion="no-preference")
+        await expect(widget.part("panel")).to_have_css("animation-name", "rise")
+
+
+async def test_opened_by_the_page_it_leaves_the_focus_where_it_is(browser: Browser) -> None:
+    async with shop(browser, says("x")) as place, visiting(place, "open=true", is_open=False) as widget:
+        await expect(widget.part("panel")).to_be_visible()
+        assert await widget.page.evaluate("document.activeElement.localName") == "body"
+
+
+async def test_what_could_not_be_reached_is_offered_again_and_then_said_once(browser: Browser) -> None:
+    async with shop(browser, says("Here I am")) as place, visiting(place) as widget:
+        place.line.cut()
+        await widget.ask("Hello")
+        await expect(widget.note).to_contain_text("can't be reached")
+        place.line.is_cut = False
+        await widget.note.locator("button").click()
+        await expect(widget.answer).to_have_text("Here I am")
+        await widget.idle()
+        await widget.page.reload()
+        await widget.open()
+        await expect(widget.part("question")).to_have_count(1)
+        await expect(widget.part("answer")).to_have_count(2)  # with the greeting
+        assert len(place.hook.asked) == 1

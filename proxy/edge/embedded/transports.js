@@ -4,6 +4,7 @@ const SILENCE_MS = 45_000; // the server says something every 15 s: three missed
 const PING_MS = 20_000;
 const LONGEST_PAUSE_MS = 30_000;
 const MAX_LOST = 6; // connections in a row that brought nothing
+const MAX_UNHEARD = 3; // of a message that no answer began to: it may be the address, or the page's policy
 const MAX_FRAMES = 10_000; // of an answer, that wait to be shown
 const HOPELESS = new Set([
   'origin_denied', 'host_denied', 'blocked', 'forbidden_scope', 'auth_failed', 'auth_required', 'session_invalid',
@@ -66,8 +67,10 @@ async function connected(mayOpen) {
     else hear(frame);
   });
   await new Promise((resolve, reject) => {
+    const giveUp = setTimeout(() => line.close(), OPENING_MS);
     line.addEventListener('open', resolve);
     line.addEventListener('close', () => reject(new TypeError('no WebSocket'))); // as fetch's network errors
+    line.addEventListener('open', () => clearTimeout(giveUp));
   });
   if (socket?.readyState === WebSocket.OPEN) socket.close(); // somebody else was faster
   socket = line;
@@ -80,6 +83,7 @@ const numberOf = (id) => Number(id.slice(id.lastIndexOf(':') + 1));
 async function* overSocket(exchange, signal, alive) {
   if (exchange.sent && !exchange.id) throw new Failure('lost', 'The connection was lost.');
   const line = await connected(true);
+  signal.throwIfAborted();
   const frames = [];
   let wake = () => {};
   const take = (frame) => {
@@ -146,7 +150,7 @@ async function* answerTo(exchange, signal, onLost) {
     } finally {
       stopWatching();
     }
-    if (lost >= MAX_LOST) throw new Failure('lost', 'The connection was lost.');
+    if (lost >= (exchange.id ? MAX_LOST : MAX_UNHEARD)) throw new Failure('lost', 'The connection was lost.');
     onLost();
     await pause(lost, signal);
     signal.throwIfAborted();
@@ -177,16 +181,19 @@ async function pushesOnce(alive, signal) {
 
 let isListening = false;
 
-/** What is sent later goes to `show(fields)`, each push once, as long as there is a session. */
-async function listen(show) {
-  if (isListening || !session.get()) return;
-  isListening = true;
-  let tries = 0;
+/** What is sent later goes to `show(fields)`, each push once. */
+function takePushes(show) {
   hearPush = (id, fields) => {
-    tries = 0;
     if (session.get()) session.set({ ...session.get(), pushed: id });
     show(fields);
   };
+}
+
+/** Holds a connection for what is sent later, as long as there is a session. */
+async function listen() {
+  if (isListening || !session.get()) return;
+  isListening = true;
+  let tries = 0;
   while (session.get()) {
     const began = Date.now();
     const silence = new AbortController();

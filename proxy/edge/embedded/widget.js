@@ -1,7 +1,6 @@
 // What the visitor sees: a button, and a dialog with the conversation, in a shadow root of their own.
 // Whatever the server says becomes text nodes and a few harmless elements: nothing here parses HTML.
 
-const MAX_CHARS = 2000; // the server's default `content.max_chars`; it has the last word
 const MAX_ANSWER_CHARS = 1_000_000; // an answer longer than this is broken off
 const MAX_KEPT = 50; // entries of a conversation that are kept
 const MAX_KEPT_CHARS = 100_000;
@@ -11,13 +10,16 @@ const language = [option('lang'), ...navigator.languages]
   .map((tag) => tag.slice(0, 2).toLowerCase())
   .find((tag) => Object.hasOwn(WORDS, tag)) ?? 'en';
 const words = WORDS[language];
+const touch = matchMedia('(pointer: coarse)');
 const narrow = matchMedia('(max-width: 480px)');
 const dark = matchMedia('(prefers-color-scheme: dark)');
 
 const memory = { get: () => null, set() {} };
 const history = { none: memory, local: stored(() => localStorage, `${STORED}.history`) }[option('history', 'session')]
   ?? stored(() => sessionStorage, `${STORED}.history`);
-let kept = history.get() ?? { entries: [], pending: null };
+let entries = history.get() ?? []; // [{role, text}]
+// The question that is being answered, so that the next page joins its answer. It is this tab's, as the session is.
+const pending = option('history') === 'none' ? memory : stored(() => sessionStorage, `${STORED}.pending`);
 
 const listeners = new Map();
 
@@ -55,7 +57,7 @@ const ui = {
   log: element('div', { class: 'log', part: 'log', role: 'log', 'aria-live': 'polite', 'aria-label': words.log, tabindex: '0' }),
   status: element('p', { class: 'unseen', role: 'status' }),
   message: element('textarea', {
-    rows: '1', dir: 'auto', 'aria-label': words.message, placeholder: words.message, maxlength: MAX_CHARS,
+    rows: '1', dir: 'auto', 'aria-label': words.message, placeholder: words.message, maxlength: option('maxChars', '2000'),
     autocomplete: 'off', enterkeyhint: 'send', part: 'message',
   }),
   send: iconButton('send', words.send, 'M12 20V4M5 11l7-7 7 7', submit),
@@ -97,19 +99,22 @@ function follow() {
   ui.log.scrollTop = ui.log.scrollHeight;
 }
 
+/** The view stays at the end while text arrives, unless the reader has scrolled away from it. */
+function grow(change) {
+  const isAtEnd = ui.log.scrollHeight - ui.log.clientHeight - ui.log.scrollTop < 48;
+  change();
+  if (isAtEnd) follow();
+}
+
 function fit() {
   ui.message.style.height = 'auto';
   ui.message.style.height = `${ui.message.scrollHeight + 2}px`;
 }
 
-function keep() {
-  while (kept.entries.length > MAX_KEPT || JSON.stringify(kept.entries).length > MAX_KEPT_CHARS) kept.entries.shift();
-  history.set(kept);
-}
-
-function remember(role, text) {
-  kept.entries.push({ role, text });
-  keep();
+function remember(entry) {
+  if (!entries.includes(entry)) entries.push(entry);
+  while (entries.length > MAX_KEPT || JSON.stringify(entries).length > MAX_KEPT_CHARS) entries.shift();
+  history.set(entries);
 }
 
 function entry(role, label) {
@@ -135,18 +140,19 @@ const showEntry = ({ role, text }) => {
 };
 
 function showPush({ text, data }) {
-  showEntry({ role: 'push', text });
-  remember('push', text);
-  follow();
+  const entry = { role: 'push', text };
+  grow(() => showEntry(entry));
+  remember(entry);
   if (!isOpen) ui.launcher.classList.add('news');
   tell('push', { text, data });
 }
 
 function note(exchange, text, kind = 'note') {
-  exchange.note?.remove();
-  exchange.note = text ? element('p', { class: kind }, text) : null;
-  if (text) exchange.node.append(exchange.note);
-  follow();
+  grow(() => {
+    exchange.note?.remove();
+    exchange.note = text ? element('p', { class: kind }, text) : null;
+    if (text) exchange.node.append(exchange.note);
+  });
 }
 
 /** What went wrong, in the visitor's words, and a way to try again where that can help. */
@@ -170,7 +176,7 @@ function showFailure(exchange, failure) {
     if (left > 0) setTimeout(() => retry.isConnected && tick(), 1000);
   };
   tick();
-  exchange.note.append(retry);
+  grow(() => exchange.note.append(retry));
 }
 
 function showRunning() {
@@ -182,9 +188,10 @@ function showRunning() {
   if (hadFocus) ui.message.focus();
 }
 
-function newExchange(question, pending = {}) {
+function newExchange(question, known = {}) {
   const { node, text } = entry('answer', words.assistant);
-  const exchange = { question, node, text, said: '', sent: false, last: null, key: null, id: null, ...pending };
+  const exchange = { question, node, text, said: '', sent: false, last: null, key: null, id: null, ...known };
+  exchange.entry = { role: 'answer', text: '' };
   exchange.render = textRenderer(text, { links: true });
   exchange.onProof = () => note(exchange, words.proving);
   return exchange;
@@ -193,8 +200,7 @@ function newExchange(question, pending = {}) {
 function paint(exchange) {
   cancelAnimationFrame(exchange.frame);
   exchange.frame = 0;
-  exchange.render(exchange.said);
-  follow();
+  grow(() => exchange.render(exchange.said));
 }
 
 function addPiece(exchange, piece) {
@@ -233,31 +239,31 @@ async function run(exchange) {
 }
 
 function keepPending({ question, key, id }) {
-  kept.pending = { question, key, id };
-  keep();
+  pending.set({ question, key, id });
 }
 
 function end(exchange, failure) {
   paint(exchange);
   note(exchange, '');
   exchange.isOver = failure?.code !== 'lost'; // what was lost may go on at the server: to try again joins it
-  kept.pending = null;
-  if (exchange.said) remember('answer', exchange.said);
-  else keep();
+  pending.set(null);
+  exchange.entry.text = exchange.said;
+  if (exchange.said) remember(exchange.entry);
   if (failure) {
     showFailure(exchange, failure);
     tell('error', { code: failure.code });
   } else tell('answer', { text: exchange.said });
-  if (option('pushes') !== 'off') listen(showPush);
+  if (option('pushes') !== 'off') listen();
 }
 
 function ask(question) {
   ui.log.querySelectorAll('.note button').forEach((node) => node.remove());
   showQuestion(question);
-  remember('question', question);
+  remember({ role: 'question', text: question });
   tell('message', { text: question });
   const exchange = newExchange(question, { key: newKey() });
   keepPending(exchange);
+  follow();
   run(exchange);
 }
 
@@ -281,10 +287,13 @@ function stop(reason = 'stopped') {
 function startOver() {
   stop('dropped');
   running = null;
+  const headers = { Authorization: `Bearer ${session.get()?.access}` };
+  if (session.get()) call('DELETE', 'v1/session', { headers }).catch(() => {}); // it ends by itself, later
   socket?.close();
   session.set(null);
-  kept = { entries: [], pending: null };
+  pending.set(null);
   history.set(null);
+  entries = [];
   ui.log.replaceChildren();
   greet();
   showRunning();
@@ -296,16 +305,20 @@ function greet() {
   showText('answer', words.assistant, option('greeting', words.greeting));
 }
 
-function open() {
-  if (isOpen) return;
+function show() {
   isOpen = true;
   ui.panel.hidden = false;
   ui.launcher.hidden = true;
   ui.launcher.setAttribute('aria-expanded', 'true');
   ui.launcher.classList.remove('news');
   follow();
-  ui.message.focus();
   tell('open');
+}
+
+function open() {
+  if (isOpen) return;
+  show();
+  (touch.matches ? ui.log : ui.message).focus(); // a tap should not bring up the on-screen keyboard unasked
 }
 
 function close() {
@@ -342,12 +355,12 @@ function onMessageKey(event) {
 
 /** What was said before, and the answer that was under way when the page was left. */
 function restore() {
-  const { entries, pending } = kept;
+  const asked = pending.get();
   greet();
   entries.forEach(showEntry);
   if (entries.length && !session.get()) ui.log.append(element('p', { class: 'earlier' }, words.earlier));
-  if (pending && session.get()) run(newExchange(pending.question, pending));
-  else if (option('pushes') !== 'off') listen(showPush);
+  if (asked && session.get()) run(newExchange(asked.question, asked));
+  else if (option('pushes') !== 'off') listen();
 }
 
 function start() {
@@ -363,11 +376,12 @@ function start() {
   ui.panel.addEventListener('keydown', onPanelKey);
   dark.addEventListener('change', showTheme);
   narrow.addEventListener('change', showSize);
+  takePushes(showPush);
   showTheme();
   showSize();
   document.body.append(host);
   restore();
-  if (option('open') === 'true') open();
+  if (option('open') === 'true') show(); // the page's reader keeps the focus
   window.dispatchEvent(new Event('sidegate:ready'));
 }
 
