@@ -136,6 +136,11 @@ class ContentBlocked(Denied):
     message = "That message can't be sent."
 
 
+class UploadRejected(Denied):
+    code, status = "upload_rejected", 422
+    message = "This file can't be sent."
+
+
 class BadRequest(Denied):
     code, status = "bad_request", 400
     message = "The request could not be read."

@@ -92,7 +92,7 @@ class Flow:
         chain = self.chains[request.site.name](request.values, request.message.text)
         try:
             async with line.attempt() as attempt:
-                body = line.upstream.encode(request)
+                body = await line.encode(request)
                 request.bill.begin(request.message.text)
                 async with line.upstream.open(request, body, self.signer.sign(request, body)) as pieces:
                     await sink.start()

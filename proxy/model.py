@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal, Protocol, TypeVar
+from typing import BinaryIO, Literal, Protocol, TypeVar
 
 from proxy.errors import ProxyError, UpstreamError, UpstreamUnavailable
 
@@ -125,11 +125,29 @@ HISTORY = "history"
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that came with a message. Its bytes are in a temporary place, which `close` gives back."""
+
+    name: str = field(repr=False)
+    media: str  # as its sender says; from the guard on, what it is
+    size: int  # bytes
+    sha256: str
+    data: BinaryIO = field(compare=False, repr=False)
+    close: Callable[[], None] = field(compare=False, repr=False)
+
+    def look(self, at: int, size: int) -> bytes:
+        """Bytes of it. Waits for the disk, so not on the event loop; ValueError once it is closed."""
+        self.data.seek(at)
+        return self.data.read(size)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What the client said, as the edge decoded it. Shape and size are judged by the guard."""
 
     text: str
     context: dict[str, object] = field(default_factory=dict)
+    files: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,14 +271,29 @@ class Stage(Protocol[T]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LargeBody:
+    """A body with files in it, which is sent piece by piece."""
+
+    media: str
+    length: int
+    sha256: str
+    parts: tuple[bytes | File, ...] = field(repr=False)
+
+
+Body = bytes | LargeBody
+
+
 class Upstream(Protocol):
     """Something that answers."""
 
-    def encode(self, request: Request) -> bytes:
-        """The body to send, built from scratch; its hash is signed into the token."""
+    def encode(self, request: Request) -> Body:
+        """The body to send, built from scratch; its hash is signed into the token. Where there are files it reads them,
+        so not on the event loop then.
+        """
         ...
 
-    def open(self, request: Request, body: bytes, token: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+    def open(self, request: Request, body: Body, token: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """Yield the answer's text, one piece per network read. Entering waits until the upstream opened.
 
         Raises UpstreamError or UpstreamTimeout, from entering as well as from iterating.

@@ -23,6 +23,7 @@ from proxy.edge.read import Reader
 from proxy.edge.server import Application, ops_app, public_app
 from proxy.edge.session import SessionEdge
 from proxy.edge.sse import Pings
+from proxy.edge.uploads import Uploads
 from proxy.edge.websocket import WebSocketEdge
 from proxy.edge.widget import WidgetEdge
 from proxy.filters import chain_maker
@@ -33,6 +34,7 @@ from proxy.guard.connections import Connections
 from proxy.guard.csrf import Csrf
 from proxy.guard.customer_token import CustomerTokens
 from proxy.guard.failures import Failures
+from proxy.guard.files import Files
 from proxy.guard.keys import Keys
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host
@@ -114,6 +116,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             max_chars={name: settings.site_filters(name).max_chars for name in sites},
             desk=resources.desk,
             detectors=resources.detectors,
+            files=Files(settings.uploads, metrics),
         ),
         signer=signer,
         upstreams=resources.lines,
@@ -125,9 +128,10 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
         metrics=metrics,
     )
     answers = _answers(settings, resources, metrics)
+    uploads = Uploads(settings.uploads, settings.sites_with_files(), settings.listen.max_body_bytes, metrics)
     resources.revocations.on_change(lambda: answers.expel(resources.revocations.is_revoked))
     public = public_app(
-        chat=ChatEdge(flow, reader, answers, settings.streams, live, connections),
+        chat=ChatEdge(flow, reader, answers, settings.streams, live, connections, uploads),
         websocket=WebSocketEdge(
             flow,
             reader,

@@ -22,6 +22,7 @@ from proxy.guard.budget import BudgetSettings
 from proxy.guard.challenge import ChallengeSettings
 from proxy.guard.connections import ConnectionSettings
 from proxy.guard.content import ContentSettings
+from proxy.guard.files import UploadSettings
 from proxy.guard.hooks import HookSettings
 from proxy.guard.keys import KeySettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
@@ -44,7 +45,7 @@ from proxy.weak import suspicion, weakness
 RULES = Rules(
     plain=("store.url",),
     planned=(
-        "uploads", "telemetry.traces",
+        "telemetry.traces",
     )
 )  # fmt: skip
 MAKE_KEY = "`openssl rand -base64 48`"
@@ -84,6 +85,7 @@ class Settings(Section):
     streams: StreamSettings = StreamSettings()
     drain: DrainSettings = DrainSettings()
     hooks: dict[str, HookSettings] = Field(default_factory=dict)
+    uploads: UploadSettings = UploadSettings()
     audit: AuditSettings = AuditSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -108,6 +110,11 @@ class Settings(Section):
         """The upstreams that webhooks go to."""
         named = {name: self.upstreams[name] for name in {hook.upstream for hook in self.hooks.values()}}
         return {name: upstream for name, upstream in named.items() if isinstance(upstream, N8nSettings)}
+
+    def sites_with_files(self) -> frozenset[str]:
+        """Those whose upstreams all take files."""
+        taking = {name for name, upstream in self.upstreams.items() if not isinstance(upstream, OpenAiSettings)}
+        return frozenset(name for name, site in self.sites.items() if taking.issuperset(site.weights))
 
     def site_filters(self, name: str) -> FilterSettings:
         return _overridden(self.filters, self.sites[name].filters)

@@ -106,6 +106,15 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.uploads = Counter(
+            "sidegate_uploads",
+            "Files that came with messages: accepted, unscanned, or why they were refused",
+            ["site", "outcome"],
+            registry=registry,
+        )
+        self.upload_bytes = Gauge(
+            "sidegate_upload_spool_bytes", "Bytes of files that wait in the temporary directory", registry=registry
+        )
         self.risk_steps = Counter(
             "sidegate_risk_steps",
             "Sessions that came to a step of risk",

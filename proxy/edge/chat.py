@@ -14,8 +14,9 @@ from proxy.edge.events import number_after
 from proxy.edge.headers import delivery
 from proxy.edge.live import Live
 from proxy.edge.problem import problem
-from proxy.edge.read import Reader, message
+from proxy.edge.read import Reader, json_object, message
 from proxy.edge.sse import HttpStream, NdjsonStream, Pings, SseStream
+from proxy.edge.uploads import MULTIPART, Uploads
 from proxy.errors import BadRequest, Draining, ProxyError
 from proxy.flow import Flow
 from proxy.guard import limits
@@ -40,6 +41,7 @@ class ChatEdge:
         streams: StreamSettings,
         live: Live,
         connections: Connections,
+        uploads: Uploads,
     ) -> None:
         self._flow = flow
         self._reader = reader
@@ -47,12 +49,16 @@ class ChatEdge:
         self._pings = Pings(streams.heartbeat)
         self._live = live
         self._connections = connections
+        self._uploads = uploads
 
     async def ask(self, http: web.Request) -> web.StreamResponse:
-        client = await self._flow.admit(self._reader.client(http, "messages"))
-        key = idempotency_key(http.headers.get("Idempotency-Key"))
-        request = new_request(client, message(await self._reader.json(http)), client.request_id, key)
-        answer = await self._answers.ask(request, self._flow.answer)
+        if http.content_type == MULTIPART:
+            answer, client = await self._ask_with_files(http)
+        else:
+            client = await self._flow.admit(self._reader.client(http, "messages"))
+            key = idempotency_key(http.headers.get("Idempotency-Key"))
+            request = new_request(client, message(await self._reader.json(http)), client.request_id, key)
+            answer = await self._answers.ask(request, self._flow.answer)
         with answer.listening():
             if prefers_async(http.headers.getall("Prefer", ())):
                 return await _accepted(answer)
@@ -60,6 +66,18 @@ class ChatEdge:
             if form == JSON:
                 return await _collected(answer, delivery(client))
             return await self._relay(http, answer, form, after=-1, headers=delivery(client))
+
+    async def _ask_with_files(self, http: web.Request) -> tuple[Transcript, Client]:
+        client = await self._flow.admit(self._reader.client(http, "upload"))
+        key = idempotency_key(http.headers.get("Idempotency-Key"))
+        async with self._uploads.reading(http, client) as form:
+            context = json_object(form.fields["context"]) if "context" in form.fields else {}
+            said = message({"message": form.fields.get("message"), "context": context})
+            request = new_request(client, replace(said, files=form.files), client.request_id, key)
+            answer = await self._answers.ask(request, self._flow.answer)
+            if answer.id == request.answer_id:  # else it was begun before, with files of its own
+                form.hand_on()
+            return answer, client
 
     async def join(self, http: web.Request) -> web.StreamResponse:
         client = await self._flow.admit(self._reader.client(http, "answers"))

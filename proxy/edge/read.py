@@ -199,12 +199,12 @@ def json_object(body: bytes | str) -> dict[str, object]:
 def message(fields: dict[str, object]) -> Message:
     """`message` and `context` of a client's JSON. Their sizes are the guard's business."""
     text, context = fields.get("message"), fields.get("context")
+    if fields.get("files"):  # files come in a form: what says of itself that it is one, isn't
+        raise BadRequest("files are not accepted", public="Files come as multipart/form-data, not in JSON.")
     if not isinstance(text, str):
         raise BadRequest("message is no string", public='The field "message" must be a string.')
     if context is not None and not isinstance(context, dict):
         raise BadRequest("context is no object", public='The field "context" must be an object.')
-    if fields.get("files"):
-        raise BadRequest("files are not accepted", public="Files are not accepted here.")
     return Message(text, context or {})
 
 

@@ -16,6 +16,7 @@ from proxy.guard.content import Content, ContentSettings, Detectors
 from proxy.guard.csrf import Csrf, UrlTokens
 from proxy.guard.detectors import HttpDetector
 from proxy.guard.failures import Failures, Watched
+from proxy.guard.files import Files
 from proxy.guard.hooks import HookSettings, OfClient, Payload, Signature
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.masking import Masking
@@ -73,6 +74,7 @@ def message_stages(
     max_chars: Mapping[str, int],
     desk: Desk,
     detectors: Mapping[str, Sequence[HttpDetector]],
+    files: Files,
 ) -> list[Stage[Request]]:
     """Once per message. Only the stages that some site has something for."""
     modes: tuple[Mode, ...] = ("enforce", "observe")
@@ -88,6 +90,7 @@ def message_stages(
         Challenged(challenges),
         *shapes,
         *(Limits(limits, store, mode, reputation.trust) for mode in ruled),
+        files,
         *contents,
         masking,
         *(Detectors(content, mode, detectors) for mode in modes if _asks(content, mode)),

@@ -164,10 +164,11 @@ def _reason(finding: Finding) -> str:
 
 
 def texts(request: Request) -> Iterator[str]:
-    """Everything in a request that the client wrote: the message, and names and values of the context (which
-    guard/shape.py bounded).
+    """Everything in a request that the client wrote: the message, names of files, and names and values of the context
+    (which guard/shape.py bounded).
     """
     yield request.message.text
+    yield from (file.name for file in request.message.files)
     values: list[object] = [request.message.context]
     while values:
         match values.pop():

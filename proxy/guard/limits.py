@@ -20,7 +20,7 @@ from proxy.model import Client, Count, Mode, Request
 from proxy.store import Hit, Store, Tier
 
 OWN = frozenset({"ip", "session"})
-OPENINGS = frozenset({"session", "refresh", "ticket", "ws", "events", "page", "recall"})
+OPENINGS = frozenset({"session", "refresh", "ticket", "ws", "events", "page", "recall", "upload"})
 
 
 class LimitSettings(Section):
@@ -88,7 +88,9 @@ class Limits:
 
 
 class Openings:
-    """How often one address may open sessions, tickets and sockets: the `per: ip` limits, apart from messages."""
+    """How often one address may open sessions, tickets and sockets, or begin to upload (known before a body is read):
+    the `per: ip` limits, apart from messages.
+    """
 
     name = "openings"
     mode: Mode = "enforce"

@@ -130,4 +130,5 @@ class Masking:
 
 
 def _masked(message: Message, masker: Masker) -> Message:
-    return replace(message, text=masker.text(message.text), context=masker.fields(message.context))
+    files = tuple(replace(file, name=masker.text(file.name)) for file in message.files)
+    return replace(message, text=masker.text(message.text), context=masker.fields(message.context), files=files)

@@ -165,6 +165,8 @@ class Answer(Transcript):
         self.events = packed = Packed(self._running)
         self._running = []
         request = self.request
+        for file in request.message.files:
+            file.close()
         nobody = Client(request.id, "", request.client.route)
         self.request = replace(request, client=nobody, message=Message(""), counts=(), verdict=Verdict(), values={})
         return packed.size + OVERHEAD

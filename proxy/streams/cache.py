@@ -56,6 +56,7 @@ class Cache:
             or verdict.masked
             or verdict.flags
             or request.values
+            or request.message.files
         ):
             return False
         return not self._is_personal(_asked(request))

@@ -71,4 +71,6 @@ class Claims:
 
 
 def _digest(message: Message) -> str:
-    return hashlib.sha256(orjson.dumps([message.text, message.context], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    said: list[object] = [message.text, message.context]
+    said += [[file.name, file.media, file.sha256] for file in message.files]
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from proxy.model import Request
-from proxy.upstream.http import encode
+from proxy.model import Body, Request
+from proxy.upstream.body import encode
 from proxy.upstream.slots import LineSettings
 
 _WORD = re.compile(r"\s*\S+\s*|\s+")
@@ -34,7 +34,7 @@ class Echo:
         return encode({"sessionId": self._owned(request), "chatInput": request.message.text})
 
     @asynccontextmanager
-    async def open(self, request: Request, body: bytes, token: str) -> AsyncIterator[AsyncIterator[str]]:
+    async def open(self, request: Request, body: Body, token: str) -> AsyncIterator[AsyncIterator[str]]:
         async with aclosing(self._words(self._settings.reply.replace("{text}", request.message.text))) as words:
             yield words
 

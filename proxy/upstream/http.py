@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Protocol
 
 import aiohttp
-import orjson
 from pydantic import Field, field_validator
 from yarl import URL
 
 from proxy.config import Section
-from proxy.errors import BadRequest, UpstreamError, UpstreamTimeout
+from proxy.errors import UpstreamError, UpstreamTimeout
+from proxy.model import Body, LargeBody
+from proxy.upstream.body import stream
 from proxy.upstream.retries import RetryBudget
 from proxy.upstream.slots import LineSettings
 
@@ -78,14 +79,6 @@ def open_pool() -> aiohttp.ClientSession:
         skip_auto_headers=("User-Agent",),
         trust_env=False,
     )
-
-
-def encode(document: dict[str, object]) -> bytes:
-    """The body to send."""
-    try:
-        return bytes(memoryview(orjson.dumps(document)))  # a copy: what orjson returns keeps 4 KiB as long as it lives
-    except TypeError as error:  # the client's part of it: halves of characters, a context nested too deeply
-        raise BadRequest("the message can't be written as JSON") from error
 
 
 class Reply:
@@ -194,7 +187,7 @@ def _take_exception(closed: asyncio.Future[None]) -> None:
 
 @asynccontextmanager
 async def exchange(
-    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str], retries: RetryBudget
+    pool: aiohttp.ClientSession, settings: HttpSettings, body: Body, headers: dict[str, str], retries: RetryBudget
 ) -> AsyncIterator[Reply]:
     """POST the body; wait for the head of a good response. Leaving the context ends the exchange.
 
@@ -218,7 +211,7 @@ async def exchange(
 
 
 async def _post(
-    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str], retries: RetryBudget
+    pool: aiohttp.ClientSession, settings: HttpSettings, body: Body, headers: dict[str, str], retries: RetryBudget
 ) -> aiohttp.ClientResponse:
     timeouts = settings.timeouts
     limit, phase = min((timeouts.first_byte, "first byte"), (timeouts.total, "total"))
@@ -249,10 +242,11 @@ def _unsent(error: UpstreamError) -> UpstreamError:
 
 
 async def _post_once(
-    pool: aiohttp.ClientSession, settings: HttpSettings, body: bytes, headers: dict[str, str]
+    pool: aiohttp.ClientSession, settings: HttpSettings, body: Body, headers: dict[str, str]
 ) -> aiohttp.ClientResponse:
     timeout = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect)
-    return await pool.post(settings.url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
+    data = stream(body) if isinstance(body, LargeBody) else body
+    return await pool.post(settings.url, data=data, headers=headers, timeout=timeout, allow_redirects=False)
 
 
 class Decoder(Protocol):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from proxy.errors import UpstreamUnavailable
-from proxy.model import Upstream
+from proxy.model import Body, Request, Upstream
 from proxy.upstream.breaker import Attempt, Breaker
 from proxy.upstream.slots import Slots
 
@@ -29,6 +30,12 @@ class Line:
     @property
     def name(self) -> str:
         return self.breaker.name
+
+    async def encode(self, request: Request) -> Body:
+        """The body to send; made in a thread where files have to be read for it."""
+        if not request.message.files:
+            return self.upstream.encode(request)
+        return await asyncio.to_thread(self.upstream.encode, request)
 
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[Attempt]:

@@ -12,10 +12,11 @@ from typing import Literal
 import aiohttp
 
 from proxy.errors import UpstreamError
-from proxy.model import Request
+from proxy.model import Body, LargeBody, Request
 from proxy.upstream.answer import WebhookAnswer
+from proxy.upstream.body import encode, form
 from proxy.upstream.headers import Auth, authorization, request_headers, visitor_headers
-from proxy.upstream.http import HttpSettings, encode, exchange, pieces
+from proxy.upstream.http import HttpSettings, exchange, pieces
 from proxy.upstream.recall import MAX_BYTES, Turn, turns
 from proxy.upstream.retries import RetryBudget
 
@@ -39,24 +40,26 @@ class N8n:
     def remembers(self) -> bool:
         return self._settings.history
 
-    def encode(self, request: Request) -> bytes:
+    def encode(self, request: Request) -> Body:
+        """JSON; with files a form, as n8n's own chat sends it."""
         metadata: dict[str, object] = {"site": request.site.name, "requestId": request.id}
         if request.client.route == "widget":  # its workflow looks for them where the widget itself would put them
             metadata = request.message.context | metadata
         elif request.message.context:
             metadata["context"] = request.message.context
-        return encode(
-            {
-                "action": "sendMessage",
-                "sessionId": self._owned(request),
-                "chatInput": request.message.text,
-                "metadata": metadata,
-            }
-        )
+        fields: dict[str, object] = {
+            "action": "sendMessage",
+            "sessionId": self._owned(request),
+            "chatInput": request.message.text,
+            "metadata": metadata,
+        }
+        return form(fields, request.message.files) if request.message.files else encode(fields)
 
     @asynccontextmanager
-    async def open(self, request: Request, body: bytes, token: str) -> AsyncIterator[AsyncIterator[str]]:
+    async def open(self, request: Request, body: Body, token: str) -> AsyncIterator[AsyncIterator[str]]:
         headers = request_headers(request) | visitor_headers(request) | authorization(self._settings.auth, token)
+        if isinstance(body, LargeBody):
+            headers |= {"Content-Type": body.media, "Content-Length": str(body.length)}
         headers["Accept"] = "application/json, text/plain;q=0.9, */*;q=0.8"
         answer = WebhookAnswer(self._settings.max_answer_bytes)
         async with (

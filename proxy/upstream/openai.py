@@ -10,10 +10,11 @@ import aiohttp
 from pydantic import ConfigDict, Field, field_validator
 
 from proxy.config import Secret
-from proxy.errors import UpstreamError
-from proxy.model import HISTORY, Request, Usage
+from proxy.errors import UnsupportedMedia, UpstreamError
+from proxy.model import HISTORY, Body, Request, Usage
+from proxy.upstream.body import encode
 from proxy.upstream.headers import authorization, refuse_unprintable, request_headers
-from proxy.upstream.http import HttpSettings, encode, exchange, pieces
+from proxy.upstream.http import HttpSettings, exchange, pieces
 from proxy.upstream.retries import RetryBudget
 from proxy.wire.sse import Event, EventParser
 from proxy.wire.text import Halves, loads
@@ -47,13 +48,15 @@ class OpenAi:
         self._retries = RetryBudget()
 
     def encode(self, request: Request) -> bytes:
+        if request.message.files:
+            raise UnsupportedMedia("files, for an upstream that takes none")
         messages: list[object] = [] if self._settings.system is None else [_turn("system", self._settings.system)]
         messages += [*_history(request), _turn("user", request.message.text)]
         fields = {"model": self._settings.model, "messages": messages, "stream": True}
         return encode(fields | ({"stream_options": {"include_usage": True}} if self._settings.ask_usage else {}))
 
     @asynccontextmanager
-    async def open(self, request: Request, body: bytes, token: str) -> AsyncIterator[AsyncIterator[str]]:
+    async def open(self, request: Request, body: Body, token: str) -> AsyncIterator[AsyncIterator[str]]:
         key = self._settings.api_key
         headers = request_headers(request) | authorization("jwt", token if key is None else key.reveal())
         headers |= {"Accept": "text/event-stream, application/json;q=0.9", "User-Agent": "sidegate"}

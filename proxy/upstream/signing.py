@@ -25,7 +25,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from proxy.config import Secret, Section
 from proxy.errors import SignatureInvalid
-from proxy.model import Request, Webhook
+from proxy.model import Body, LargeBody, Request, Webhook
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 _Key = bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
@@ -152,7 +152,7 @@ class Signer:
                     return claims
         raise SignatureInvalid("not signed with a shared key" if self._shared else "there is no shared key")
 
-    def sign(self, request: Request, body: bytes) -> str:
+    def sign(self, request: Request, body: Body) -> str:
         """The token for this body."""
         verdict = {
             "score": max(request.verdict.scores.values(), default=0),
@@ -168,7 +168,7 @@ class Signer:
         claims = {"hook": webhook.hook, "delivery": webhook.delivery, "route": upstream}
         return self._sign(f"hook:{webhook.hook}", webhook.body, claims)
 
-    def _sign(self, subject: str, body: bytes, more: Mapping[str, object]) -> str:
+    def _sign(self, subject: str, body: Body, more: Mapping[str, object]) -> str:
         """No `nbf`: n8n gives clocks no leeway, and one that is ahead would refuse us."""
         now = int(self._clock())
         claims: dict[str, object] = {
@@ -178,7 +178,7 @@ class Signer:
             "iat": now,
             "exp": now + self._settings.lifetime,
             "jti": secrets.token_hex(16),
-            "body_sha256": hashlib.sha256(body).hexdigest(),
+            "body_sha256": body.sha256 if isinstance(body, LargeBody) else hashlib.sha256(body).hexdigest(),
             **more,
         }
         return self._jws.encode(orjson.dumps(claims), self._key, self._settings.algorithm, self._headers)

@@ -28,6 +28,13 @@ def plain(body: bytes, head: bytes = OK) -> bytes:
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
+def encoded(upstream: Upstream, request: Request) -> bytes:
+    """The body of a message without files."""
+    body = upstream.encode(request)
+    assert isinstance(body, bytes)
+    return body
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 

@@ -11,7 +11,7 @@ from proxy.errors import BadRequest
 from proxy.model import Message
 from proxy.upstream import build
 from tests.clients import request
-from tests.upstream.script import CHUNKED, LAST_CHUNK, answer, chunk, n8n, owned, plain, says, serving
+from tests.upstream.script import CHUNKED, LAST_CHUNK, answer, chunk, encoded, n8n, owned, plain, says, serving
 
 EVENTS = (
     b'{"type":"begin","metadata":{"nodeId":"n-ai-agent","nodeName":"AI Agent","itemIndex":0,"runIndex":0}}\n',
@@ -23,7 +23,7 @@ EVENTS = (
 
 async def test_the_body_is_built_from_the_message_and_the_owned_id() -> None:
     async with build(n8n("http://n8n/"), owned) as upstream:
-        assert orjson.loads(upstream.encode(request("hello"))) == {
+        assert orjson.loads(encoded(upstream, request("hello"))) == {
             "action": "sendMessage",
             "sessionId": "owned-s1",
             "chatInput": "hello",
@@ -34,7 +34,7 @@ async def test_the_body_is_built_from_the_message_and_the_owned_id() -> None:
 async def test_the_clients_context_is_metadata_and_can_replace_nothing() -> None:
     context: dict[str, object] = {"site": "other", "page": "/checkout"}
     async with build(n8n("http://n8n/"), owned) as upstream:
-        body = orjson.loads(upstream.encode(replace(request(), message=Message("hello", context))))
+        body = orjson.loads(encoded(upstream, replace(request(), message=Message("hello", context))))
     assert body["metadata"] == {"site": "shop", "requestId": "r1", "context": context}
 
 

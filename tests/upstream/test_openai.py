@@ -18,7 +18,7 @@ from proxy.upstream import build
 from proxy.upstream.openai import CompletionAnswer, OpenAiSettings
 from tests.clients import request
 from tests.upstream.cuts import cut, decode
-from tests.upstream.script import CHUNKED, LAST_CHUNK, answer, chunk, owned, plain, says, serving
+from tests.upstream.script import CHUNKED, LAST_CHUNK, answer, chunk, encoded, owned, plain, says, serving
 
 MAX = 4096
 PLACES = st.lists(st.integers(0), max_size=12)
@@ -141,7 +141,7 @@ def test_a_completion_has_begun_with_its_first_text_or_sign_of_life(data: bytes,
 @pytest.mark.parametrize("ask", [True, False])
 async def test_the_body_asks_for_a_stream(ask: bool) -> None:
     async with build(settings(ask_usage=ask), owned) as upstream:
-        assert orjson.loads(upstream.encode(request("hello"))) == {
+        assert orjson.loads(encoded(upstream, request("hello"))) == {
             "model": "small",
             "messages": [{"role": "user", "content": "hello"}],
             "stream": True,
@@ -177,7 +177,7 @@ def test_a_usage_that_cant_be_is_none(usage: object) -> None:
 
 async def test_the_systems_message_comes_first() -> None:
     async with build(settings(system="Be kind."), owned) as upstream:
-        messages = orjson.loads(upstream.encode(request("hello")))["messages"]
+        messages = orjson.loads(encoded(upstream, request("hello")))["messages"]
     assert messages == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"}]
 
 
