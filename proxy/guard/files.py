@@ -30,6 +30,7 @@ MAX_NAME_CHARS = 120
 BLOCK = 65_536
 # A path's last part is a name; what can't be seen, or turns the direction of writing, is none.
 _PATH = re.compile(r".*[/\\]", re.DOTALL)
+_TURNING = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 _FORBIDDEN = re.compile(r'[<>:"|?*;`$&%\']')
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
 _PUBLIC = {
@@ -161,9 +162,6 @@ def clean_name(name: str) -> str:
     if _DEVICE.fullmatch(stem.partition(".")[0].strip()):
         stem = f"_{stem}"
     return f"{stem[: MAX_NAME_CHARS - len(extension) - 1]}.{extension}"
-
-
-_TURNING = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 
 
 def stripped(judged: Judged) -> Judged:
