@@ -83,6 +83,15 @@ class Browser:
                 events += [event for block in blocks if (event := parse(block, time.monotonic()))]
         return events
 
+    async def send(self, form: bytes, content_type: str) -> str:
+        """The whole answer to a message with files."""
+        headers = {"Authorization": f"Bearer {self._token}", "Origin": ORIGIN, "Accept": "application/json"}
+        headers["Content-Type"] = content_type
+        async with self._http.post(f"{self._url}/v1/messages", data=form, headers=headers) as response:
+            answer: dict[str, str] = await response.json()
+            assert response.status == 200, answer
+            return answer["text"]
+
     async def ask(
         self, message: str, accept: str = "text/event-stream", query: str = "", **more: dict[str, Any]
     ) -> Answer:

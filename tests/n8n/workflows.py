@@ -170,8 +170,13 @@ def chatting() -> Json:
     return made
 
 
+# What a workflow sees of a form: its text, and of each file what n8n makes of it.
+SEEN = "$json.body.chatInput + Object.values($binary).map(f => ` ${f.fileName} ${f.mimeType} ${f.fileSize}`).join('')"
+
+
 def small() -> list[Json]:
     return [
+        workflow("files", "lastNode", answer(f"={{{{ JSON.stringify({{ output: {SEEN} }}) }}}}")),
         remembering(),
         chatting(),
         later(),
