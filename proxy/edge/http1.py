@@ -15,6 +15,7 @@ import aiohttp.http
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidHeader, InvalidURLError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy.errors import BadRequest, HeadersTooLarge, MethodNotAllowed, RequestTimeout, TooLarge
 
@@ -64,6 +65,17 @@ class ExpectationFailed(BadRequest):
     message = "The request expects something that can't be met."
 
 
+def without_trailers(head: bytes, message: RawRequestMessage) -> RawRequestMessage:
+    """The message with the headers of its own head alone: aiohttp 3.14's parser puts the trailers of a chunked body in
+    front of those of the next request on the connection, which may be another client's."""
+    foreign = len(message.raw_headers) - (head.strip(b"\r\n").count(b"\n"))
+    if foreign <= 0:
+        return message
+    own = message.raw_headers[foreign:]
+    headers = CIMultiDict((name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in own)
+    return message._replace(headers=CIMultiDictProxy(headers), raw_headers=own)
+
+
 def judge(head: bytes, message: RawRequestMessage) -> None:
     """Refuse a head that aiohttp's parser accepted, but not everybody reads alike. Raises BadRequest.
 
@@ -72,6 +84,8 @@ def judge(head: bytes, message: RawRequestMessage) -> None:
     if _HEAD.fullmatch(head) is None:
         raise BadRequest(_grammar(head))
     names = [name.lower() for name, _ in message.raw_headers]
+    if len(names) > MAX_FIELDS:
+        raise HeadersTooLarge("too many headers")
     seen = set(names)
     if len(seen) < len(names) and (doubled := sorted(name for name in seen & _SINGLE if names.count(name) > 1)):
         raise BadRequest(f"more than one {doubled[0].decode()} header")

@@ -151,14 +151,15 @@ class Intake:
         if len(messages) != 1 or rest:
             raise BadRequest("two opinions about where the head ends")
         message, payload = messages[0]
+        message = http1.without_trailers(bytes(head[:end]), message)
         http1.judge(bytes(head[:end]), message)
         head.clear()
         self._connection.unwatch_head()
         self._body, self._payload = http1.body_of(message), payload
         self._ends_here = message.should_close
         # The raw ones are read by nobody behind this; the others by forget_heads, which can't empty aiohttp's own.
-        message = message._replace(headers=CIMultiDict(message.headers), raw_headers=())
-        found.append((message, payload))
+        headers: Any = CIMultiDict(message.headers)  # aiohttp's type is a view, which couldn't be emptied
+        found.append((message._replace(headers=headers, raw_headers=()), payload))
         return data[end - before :], upgraded
 
     def _refuse(self, error: BadRequest, found: list[Item]) -> None:

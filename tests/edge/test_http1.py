@@ -283,6 +283,24 @@ async def test_a_well_formed_request_is_answered_and_the_connection_kept(raw: by
     assert lines == []
 
 
+async def test_trailers_are_none_of_the_next_requests_headers() -> None:
+    """A proxy in front may send several clients' requests over one connection."""
+
+    async def handler(http: web.Request) -> web.StreamResponse:
+        await http.read()
+        return web.json_response({"names": sorted(http.headers)})
+
+    trailers = "X-Sidegate-Device: stolen\r\nSec-CH-UA: forged\r\n"
+    body = chunked(f"2\r\nab\r\n0\r\n{trailers}\r\n", "Trailer: X-Sidegate-Device")
+    many = request("/", *(f"X-{number}: a" for number in range(98)), "Connection: close")
+    async with listening(handler) as listener:
+        found = await listener.exchange(body + many)
+    assert [answer.status for answer in found] == [200, 200]
+    names = set(json.loads(found[1].body)["names"])
+    assert len(names) == 100
+    assert names.isdisjoint({"X-Sidegate-Device", "Sec-CH-UA"})
+
+
 async def test_refusing_a_method_names_the_others() -> None:
     async with listening() as listener:
         (answer,) = await listener.exchange(MALFORMED["TRACE"][0])
