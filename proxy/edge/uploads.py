@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -123,15 +123,21 @@ class _Spool:
     async def add(self, data: bytes) -> None:
         self._take(len(data))
         self.size += len(data)
-        await asyncio.to_thread(self._write, data)
+        try:
+            await asyncio.to_thread(self._write, data)
+        except OSError as error:
+            detail = f"the temporary directory takes no more: {type(error).__name__}"
+            raise UpstreamUnavailable(detail, retry_after=5) from error
 
     def _write(self, data: bytes) -> None:
         self.digest.update(data)
         self.data.write(data)
+        self.data.flush()  # a full disk is told of here
 
     def close(self) -> None:
         if not self.data.closed:
-            self.data.close()
+            with suppress(OSError):  # where the disk is full, it tries to write once more
+                self.data.close()
             self._take(-self.size)
 
 

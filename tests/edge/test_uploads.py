@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -430,6 +431,17 @@ async def test_no_more_waits_on_disk_than_there_is_room_for() -> None:
         assert await answered(visitor, said(file(b"x" * 40_000))) == (200, "seen")
         await until(lambda: _is_zero(visitor))
         assert await answered(visitor, said(file(b"x" * 40_000))) == (200, "seen")
+
+
+async def test_a_full_disk_is_told_as_no_room_and_the_next_upload_passes() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        async with serving() as (visitor, hook):
+            patch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("r+b"))
+            assert await answered(visitor, said(file(b"x"))) == (503, "upstream_unavailable")
+            patch.undo()
+            assert await answered(visitor, said(file(b"x"))) == (200, "seen")
+            await until(lambda: _is_zero(visitor))
+        assert len(hook.asked) == 1
 
 
 async def test_a_file_of_10_mb_keeps_memory_flat() -> None:
