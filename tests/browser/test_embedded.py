@@ -14,7 +14,7 @@ from tests.browser.chat import visiting as visiting_page
 from tests.browser.shop import Widget, says, shop, visiting
 from tests.browser.stub import Stub
 from tests.flows.test_push import ops, push
-from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item
+from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, stream
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -406,4 +406,22 @@ async def test_what_could_not_be_reached_is_offered_again_and_then_said_once(bro
         await widget.open()
         await expect(widget.part("question")).to_have_count(1)
         await expect(widget.part("answer")).to_have_count(2)  # with the greeting
+        assert len(place.hook.asked) == 1
+
+
+async def test_a_connection_lost_before_the_first_word_costs_nothing_either(browser: Browser) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    def script(_: Asked) -> Script:
+        asked.set()
+        return [Step(wait=go), *stream("Here")]
+
+    async with shop(browser, script) as place, visiting(place) as widget:
+        await widget.ask("Hello")
+        await asyncio.wait_for(asked.wait(), 20)
+        place.line.cut()
+        place.line.is_cut = False
+        go.set()
+        await expect(widget.answer).to_have_text("Here")
+        await widget.idle()
         assert len(place.hook.asked) == 1

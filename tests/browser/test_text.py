@@ -174,6 +174,35 @@ async def test_an_answer_makes_only_harmless_nodes_and_loses_no_words(bench: Cha
         assert facts["text"].count("<img src=x>") == text.count("<img src=x>")
 
 
+LINKING = """async (text) => {
+  const { textRenderer } = await import('/page/markdown.js');
+  const target = document.createElement('div');
+  textRenderer(target, { links: true })(text);
+  const all = [...target.querySelectorAll('*')];
+  return {
+    tags: [...new Set(all.map((node) => node.localName))],
+    attributes: [...new Set(all.flatMap((node) => node.getAttributeNames()))],
+    schemes: [...new Set([...target.querySelectorAll('a')].map((node) => node.protocol))],
+    credentials: [...target.querySelectorAll('a')].map((node) => node.username + node.password).join(''),
+  };
+}"""
+LINK_MARKS = [
+    "[", "](", ")", "\\", "(", "https://", "http://", "javascript:", "a.example", "/x?y", "me:secret@",
+    "**", "`", " ", "\n",
+    "\n\n", "- ", "<", ">", '"', "\t", "[word](https://a.example)",
+]  # fmt: skip
+
+
+@given(text=st.lists(st.sampled_from(LINK_MARKS), max_size=30).map("".join))
+@settings(max_examples=250, deadline=None)
+async def test_links_are_harmless_nodes_that_lead_to_the_web(bench: Chat, text: str) -> None:
+    facts = await bench.page.evaluate(LINKING, text)
+    assert set(facts["tags"]) <= TAGS | {"a"}
+    assert set(facts["attributes"]) <= ATTRIBUTES | {"href", "title", "target", "rel"}
+    assert set(facts["schemes"]) <= {"http:", "https:"}
+    assert facts["credentials"] == ""
+
+
 HOSTILE = """<img src=x onerror="document.title='owned'">
 <script>document.title='owned'</script>
 [click](javascript:document.title='owned')
