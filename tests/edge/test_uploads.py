@@ -436,7 +436,7 @@ async def test_no_more_waits_on_disk_than_there_is_room_for() -> None:
 async def test_a_full_disk_is_told_as_no_room_and_the_next_upload_passes() -> None:
     with pytest.MonkeyPatch.context() as patch:
         async with serving() as (visitor, hook):
-            patch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("r+b"))
+            patch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("r+b"))  # noqa: SIM115 - as the real one
             assert await answered(visitor, said(file(b"x"))) == (503, "upstream_unavailable")
             patch.undo()
             assert await answered(visitor, said(file(b"x"))) == (200, "seen")
