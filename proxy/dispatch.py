@@ -22,7 +22,7 @@ from proxy.courier import Road, Trip
 from proxy.errors import ProxyError, UpstreamUnavailable
 from proxy.flow import contained
 from proxy.guard.hooks import HookSettings
-from proxy.model import Client, Webhook
+from proxy.model import Client, Verdict, Webhook
 from proxy.store import Job, Jobs, StoreDown
 from proxy.streams.seal import Box, Broken
 from proxy.telemetry import Metrics, audit
@@ -165,6 +165,7 @@ def _frozen(webhook: Webhook) -> bytes:
     return orjson.dumps(
         {
             "hook": webhook.hook, "delivery": webhook.delivery, "body": base64.b64encode(webhook.body).decode(),
+            "scores": dict(webhook.verdict.scores), "flags": webhook.verdict.flags,
             "headers": {name: value for name, value in webhook.headers.items() if name in PASSED and value.isascii()},
             "request_id": client.request_id, "media": client.media, "traceparent": client.traceparent,
         }
@@ -176,4 +177,5 @@ def _thawed(data: bytes) -> Webhook:
     client = Client(
         kept["request_id"], "unknown", "hooks", "POST", media=kept["media"], traceparent=kept["traceparent"]
     )
-    return Webhook(client, kept["hook"], base64.b64decode(kept["body"]), kept["headers"], delivery=kept["delivery"])
+    body, verdict = base64.b64decode(kept["body"]), Verdict(kept["scores"], tuple(kept["flags"]))
+    return Webhook(client, kept["hook"], body, kept["headers"], delivery=kept["delivery"], verdict=verdict)

@@ -242,6 +242,7 @@ class Webhook:
     query: str = field(default="", repr=False)  # as called, without the question mark
     delivery: str = ""  # once verified: the same for all attempts at one event; 32 hex digits
     signature: str = ""  # of this attempt alone, where the provider signs the time
+    verdict: Verdict = Verdict()
 
 
 @dataclass(frozen=True, slots=True)

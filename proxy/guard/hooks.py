@@ -16,12 +16,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from proxy.config import Secret, Section
+from proxy.content.detect import THRESHOLD, Detector
 from proxy.errors import BadRequest, Conflict, MethodNotAllowed, RateLimited, Replayed, SignatureInvalid
 from proxy.guard import payload
 from proxy.guard.payload import FORM, JSON
 from proxy.guard.signatures import HmacSettings, Provider, Signed, standard_key, verify
-from proxy.model import Client, Mode, Stage, Webhook
+from proxy.model import Client, Mode, Stage, Verdict, Webhook
 from proxy.store import Store, Tier
+from proxy.telemetry import audit
 
 MEDIA: Mapping[Provider, tuple[str, ...]] = {
     "slack": (JSON, FORM),
@@ -30,6 +32,7 @@ MEDIA: Mapping[Provider, tuple[str, ...]] = {
 }
 TWILIO_URL = "https://chat.example/hooks/twilio"
 RUNNING, DONE = b"running", b"done"
+MAX_JUDGED = 8_000  # characters of what a webhook says
 
 
 class HookSettings(Section):
@@ -120,6 +123,27 @@ class Signature:
         proof = verify(hook.provider, signed, hook.secrets, self._clock(), hook.tolerance)
         delivery = hashlib.sha256(proof.delivery).hexdigest()[:32]
         return replace(webhook, delivery=delivery, signature="" if proof.at is None else f"{proof.at}-{delivery}")
+
+
+class Words:
+    """What a genuine webhook says, by the content rules: named in the token, and never a reason to refuse it, since its
+    provider would send it again and again. The first MAX_JUDGED characters are judged."""
+
+    name = "content"
+    mode: Mode = "enforce"
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    async def check(self, webhook: Webhook) -> Webhook:
+        said = "\n".join(payload.texts(webhook.client.media, webhook.body))[:MAX_JUDGED]
+        scores = self._detector.judge(said).scores
+        flags = tuple(sorted(category for category, score in scores.items() if score >= THRESHOLD))
+        if flags:
+            audit(
+                "CONTENT", hook=webhook.hook, action="flag", scores=dict(scores), request_id=webhook.client.request_id
+            )
+        return replace(webhook, verdict=Verdict(scores, flags))
 
 
 class Deliveries:

@@ -31,6 +31,23 @@ def judge(media: str, body: bytes, accepted: tuple[str, ...]) -> None:
         _judge_json(body)
 
 
+def texts(media: str, body: bytes) -> Iterator[str]:
+    """The names and values of a judged body."""
+    if media == FORM:
+        for pair in parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS):
+            yield from pair
+        return
+    todo: list[object] = [orjson.loads(body)]
+    while todo:
+        match todo.pop():
+            case str() as text:
+                yield text
+            case dict() as fields:
+                todo.extend(item for pair in fields.items() for item in pair)
+            case list() as items:
+                todo.extend(items)
+
+
 def _judge_json(body: bytes) -> None:
     try:
         value = orjson.loads(body)

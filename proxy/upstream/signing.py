@@ -165,7 +165,9 @@ class Signer:
 
     def sign_webhook(self, webhook: Webhook, upstream: str) -> str:
         """The token for a webhook, over its body as it came."""
-        claims = {"hook": webhook.hook, "delivery": webhook.delivery, "route": upstream}
+        scores = webhook.verdict.scores
+        verdict = {"score": max(scores.values(), default=0), "flags": webhook.verdict.flags}
+        claims = {"hook": webhook.hook, "delivery": webhook.delivery, "route": upstream, "verdict": verdict}
         return self._sign(f"hook:{webhook.hook}", webhook.body, claims)
 
     def _sign(self, subject: str, body: Body, more: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, UnsupportedMedia
-from proxy.guard.payload import FORM, JSON, judge
+from proxy.guard.payload import FORM, JSON, judge, texts
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -87,3 +87,9 @@ def test_any_bytes_pass_or_are_refused(body: bytes, media: str) -> None:
 def test_another_type_is_refused(media: str) -> None:
     with pytest.raises(UnsupportedMedia):
         judge(media, b"{}", (JSON,))
+
+
+def test_all_that_a_body_says_is_read_names_too() -> None:
+    body = b'{"a": ["b", 1, {"c": null, "d": "e"}], "f": true}'
+    assert sorted(texts(JSON, body)) == ["a", "b", "c", "d", "e", "f"]
+    assert list(texts(FORM, b"a=b+c&d=")) == ["a", "b c", "d", ""]
