@@ -24,6 +24,7 @@ BITS = 18  # 2 ** BITS weights of one byte each
 FEATURES = 8  # of each word
 BLOCK = 4096  # characters looked at in one go
 OVERLAP = 512  # and what two blocks share, so that what a cut would split is whole in one of them
+TIMES = 5  # that an n-gram speaks for an attack
 STEM = 4  # characters: enough of a word to be the same word in another form, in most languages
 
 NOTHING = 0  # the weight that n-grams have which would begin before the text: a phrase is worth the same anywhere
@@ -66,7 +67,10 @@ class Model:
         words = _words(text)
         if not len(words.starts):
             return Stretch(self.start, offset, offset)
-        sums = np.cumsum(self.weights[_grams(words)].sum(axis=1, dtype=np.int64) * self.unit - self.toll)
+        found = _grams(words)
+        weights = self.weights[found]
+        weights[_said_before(found) & (weights > 0)] = 0
+        sums = np.cumsum(weights.sum(axis=1, dtype=np.int64) * self.unit - self.toll)
         before = np.concatenate(([0.0], sums[:-1]))
         lowest = np.minimum.accumulate(before)
         last = int((sums - lowest).argmax())
@@ -104,6 +108,16 @@ class _Words:
     ends: Indices
     hashes: Codes
     stems: Codes
+
+
+def _said_before(found: Indices) -> NDArray[np.bool_]:
+    """Which n-grams have been there TIMES times already: a list of a hundred items is no attack."""
+    flat = found.ravel()
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    repeated = np.zeros(len(flat), np.bool_)
+    repeated[order[TIMES:][ordered[TIMES:] == ordered[:-TIMES]]] = True
+    return repeated.reshape(found.shape)
 
 
 def _words(text: str) -> _Words:

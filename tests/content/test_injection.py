@@ -122,3 +122,11 @@ def test_any_text_has_a_score_and_a_place(text: str) -> None:
     if found is not None:
         assert injection.LEAST <= found.score <= 2
         assert 0 <= found.start <= found.end <= len(text)
+
+
+@pytest.mark.parametrize("name", ["item", "word", "row", "a", "please"])
+def test_a_long_list_is_no_attack(name: str) -> None:
+    """An n-gram that comes again and again would add up to one."""
+    numbered = " ".join(f"{name}{number}" for number in range(100))
+    for text in (numbered, f"{name} " * 100):
+        assert injection.score(normalise(text)) < 1
