@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -300,3 +301,59 @@ async def test_only_so_many_are_waited_with(monkeypatch: pytest.MonkeyPatch) -> 
         misbehave(reputation, 1, ip=f"198.51.100.{number}")
     misbehave(reputation, 1, ip="198.51.100.0")
     assert reputation._unsaid == {"ip:198.51.100.0": 2, "ip:198.51.100.1": 1}
+
+
+class Known:
+    """A shared store that says what it is told to."""
+
+    def __init__(self) -> None:
+        self.found: list[Block] = []
+        self.state = 0
+        self.unblocked: list[str] = []
+        self.noted = 0.0
+        self.meanwhile: list[Callable[[], None]] = []
+
+    async def note(self, points: dict[str, float], rule: Any) -> dict[str, Any]:
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        self.noted += sum(points.values())
+        return {subject: MemoryReputations(Clock()).note(subject, count, rule) for subject, count in points.items()}
+
+    async def unblock(self, subject: str) -> None:
+        self.unblocked.append(subject)
+
+    async def blocks(self, known: int) -> tuple[int, list[Block]] | None:
+        return None if known == self.state else (self.state, self.found)
+
+
+async def test_what_others_block_and_forgive_is_followed() -> None:
+    clock, known = Clock(), Known()
+    reputation = Reputation(ReputationSettings(mode="enforce"), MemoryReputations(clock), known)  # type: ignore[arg-type]  # a stand-in
+    known.found, known.state = [Block("ip:203.0.113.8", 30), Block("ip:203.0.113.9", 60)], 1
+    await reputation._hear(known)  # type: ignore[arg-type]  # as above
+    await reputation._hear(known)  # type: ignore[arg-type]  # nothing new
+    assert await reputation.blocks() == known.found
+    for address in (8, 9):
+        with pytest.raises(Blocked):
+            reputation.check(client(ip=f"203.0.113.{address}"))
+    known.found, known.state = [Block("ip:203.0.113.9", 10)], 2  # the other was let in again
+    await reputation._hear(known)  # type: ignore[arg-type]  # as above
+    reputation.check(client(ip="203.0.113.8"))
+    clock.advance(30)
+    with pytest.raises(Blocked):  # what is known here lasts longer
+        reputation.check(client(ip="203.0.113.9"))
+    await reputation.unblock("ip:203.0.113.9")
+    assert known.unblocked == ["ip:203.0.113.9"]
+    reputation.check(client(ip="203.0.113.9"))
+    known.state = -1
+    assert await reputation.blocks() == ()
+
+
+async def test_points_that_come_while_others_are_told_are_told_as_well() -> None:
+    known = Known()
+    reputation = Reputation(ReputationSettings(), MemoryReputations(Clock()), known)  # type: ignore[arg-type]  # a stand-in
+    known.meanwhile = [lambda: misbehave(reputation, 2)]
+    reputation.start()
+    misbehave(reputation, 1)
+    await until(lambda: known.noted == 3)
+    await reputation.close()
