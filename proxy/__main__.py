@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from proxy import __version__, app, workers
 from proxy.admin import admin
+from proxy.coherence import is_loopback
 from proxy.config import ConfigError, Place, Problem, Secret
 from proxy.edge.ops import OpsSettings
 from proxy.edge.read import ListenSettings
@@ -20,8 +21,9 @@ from proxy.guard.origin import normal_origin
 from proxy.guard.session import SessionSettings
 from proxy.keys_command import keys
 from proxy.listeners import CantListen
+from proxy.reading import load
 from proxy.scan import scan
-from proxy.settings import Settings, is_loopback, json_schema, load, random_secret
+from proxy.settings import Settings, json_schema, random_secret
 from proxy.sites import SiteSettings
 from proxy.starter import starter, write_starter
 from proxy.store.url import parse_url

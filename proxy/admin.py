@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode
 import click
 
 from proxy.config import ConfigError
-from proxy.settings import Settings, load
+from proxy.reading import load
+from proxy.settings import Settings
 
 TIMEOUT = 10.0
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - listens everywhere, so also here

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from proxy.config import ConfigError
 from proxy.guard.keys import MAX_KEY_CHARS, ApiKeySettings, EmbedKeySettings, Kind, Scope, hash_of, new_key
-from proxy.settings import Settings, load
+from proxy.reading import load
+from proxy.settings import Settings
 from proxy.weak import suspicion, weakness
 
 

@@ -18,7 +18,7 @@ from proxy.content.pii import find
 from proxy.content.vault import Masker, Vault
 from proxy.guard.content import ContentSettings, Finding, weigh
 from proxy.rates import NoSets, rates, table
-from proxy.settings import load
+from proxy.reading import load
 
 MAX_LINE_BYTES = 4_194_304
 SHOWN_CHARS = 60

@@ -20,7 +20,8 @@ from pathlib import Path
 from proxy.config import ConfigError
 from proxy.control import Channel, Say, Unusable, packed, sealed
 from proxy.listeners import CantListen, Listeners, bind
-from proxy.settings import Loaded, Settings
+from proxy.reading import Loaded
+from proxy.settings import Settings
 from proxy.telemetry import Logs, Metrics
 from proxy.totals import Report, merged, parse
 

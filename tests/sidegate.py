@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from proxy import app, settings
+from proxy import app, reading
 from proxy.edge.live import Live
 from proxy.settings import Settings
 
@@ -110,4 +110,4 @@ def load(sections: dict[str, Any]) -> Settings:
         file.write(orjson.dumps(sections))
         file.flush()
         env = {"JWT_SECRET_KEY": JWT_KEY, "SESSION_SECRET_KEY": SESSION_KEY}
-        return settings.load(Path(file.name), env).settings
+        return reading.load(Path(file.name), env).settings

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proxy import settings
+from proxy import reading, settings
 from proxy.store import Hits, Tier
 from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link
@@ -214,7 +214,7 @@ def loaded(tmp_path: Path) -> settings.Settings:
     make_secrets(tmp_path / "secrets")
     config = tmp_path / "sidegate.yaml"
     config.write_text((DEPLOY / "sidegate.yaml").read_text().replace("/run/secrets/", f"{tmp_path}/secrets/"))
-    result = settings.load(config, {})
+    result = reading.load(config, {})
     assert result.warnings == ()
     return result.settings
 

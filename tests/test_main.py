@@ -22,7 +22,8 @@ from click.testing import CliRunner, Result
 from proxy import __version__, app, workers
 from proxy.__main__ import demo_settings, main
 from proxy.config import parse_yaml
-from proxy.settings import Loaded, Settings, json_schema, load
+from proxy.reading import Loaded, load
+from proxy.settings import Settings, json_schema
 from proxy.weak import weakness
 
 KEY = "Zk4vQ9xW2mB7hT1nC8sJ5dL0gR3fYpEa"

@@ -13,13 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic_core import PydanticUndefined
 
+from proxy.coherence import MAKE_KEY, is_loopback
 from proxy.config import A_SECRET, ConfigError, Problem, Secret, parse_yaml
 from proxy.forms import Form, describe, field_form, forms, inside, is_section, items_of, values_of
 from proxy.guard.budget import BudgetSettings
 from proxy.guard.content import ContentSettings
 from proxy.guard.detectors import DetectorSettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
-from proxy.settings import MAKE_KEY, RULES, Loaded, Settings, is_loopback, json_schema, load
+from proxy.reading import RULES, Loaded, load
+from proxy.settings import Settings, json_schema
 from proxy.starter import starter
 from proxy.variables import VARIABLES
 

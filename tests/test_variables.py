@@ -9,7 +9,8 @@ import pytest
 
 from proxy.config import ConfigError, Secret
 from proxy.guard.keys import hash_of
-from proxy.settings import Settings, load
+from proxy.reading import load
+from proxy.settings import Settings
 from proxy.upstream.headers import HeaderAuth
 from proxy.upstream.n8n import N8nSettings
 from proxy.variables import VARIABLES, near_misses

@@ -19,7 +19,7 @@ from unittest.mock import patch
 import orjson
 import uvloop
 
-from proxy import app, parts, settings
+from proxy import app, parts, reading, settings
 from proxy.flow import Flow
 from proxy.model import Client, Request, Sink, Stage
 from proxy.upstream.line import Line
@@ -56,7 +56,7 @@ async def measure(path: Path, seconds: float, redis_port: int) -> dict[str, floa
 
     With Redis also the "round trips" of a message, and whether Sidegate "counts locally".
     """
-    loaded = settings.load(path, {}).settings
+    loaded = reading.load(path, {}).settings
     with patch.object(parts, "Flow", Watched):
         async with listening() as upstream, app.running(_towards(loaded, upstream.port)) as running:
             server = Server("", 0, running.port, path="/v1/messages", has_sessions=True)
