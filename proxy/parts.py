@@ -164,6 +164,7 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             Memory(flow, resources.keeper, resources.owned),
             Pings(settings.streams.heartbeat),
             live,
+            uploads,
             settings.session.lifetime,
         ),
         session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),

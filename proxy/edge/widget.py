@@ -24,13 +24,14 @@ from proxy.edge.chat import COMMIT_AFTER, new_request
 from proxy.edge.headers import delivery
 from proxy.edge.live import Live
 from proxy.edge.memory import Memory
-from proxy.edge.read import REQUEST_ID, Reader
+from proxy.edge.read import REQUEST_ID, Reader, json_object
 from proxy.edge.sse import KEEPALIVE, NO_STORE, HttpStream, Pings, put
+from proxy.edge.uploads import MULTIPART, Uploads
 from proxy.errors import BadRequest, Draining, ProxyError
 from proxy.flow import Flow, contained
 from proxy.guard import limits
 from proxy.guard.session import Sessions
-from proxy.model import Client, Message, Session, Site
+from proxy.model import Client, Message, Request, Session, Site
 from proxy.streams.answer import Transcript
 from proxy.streams.answers import Answers
 from proxy.streams.event import Event, Fields
@@ -66,6 +67,7 @@ class WidgetEdge:
         memory: Memory,
         pings: Pings,
         live: Live,
+        uploads: Uploads,
         lifetime: int,
     ) -> None:
         self._flow = flow
@@ -75,21 +77,46 @@ class WidgetEdge:
         self._memory = memory
         self._pings = pings
         self._live = live
+        self._uploads = uploads
         self._lifetime = lifetime  # seconds that the cookie lasts
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
-        said = _said(await self._fields(http))
-        if said.action == "loadPreviousSession":
-            return await self._recall(http, said)
-        client = await self._admit(http, "widget")
-        session, cookie = self._session(http, client, said)
-        request = new_request(replace(client, session=session), said.message, client.request_id)
-        answer = await self._answers.ask(request, self._flow.answer)
-        headers = delivery(client) | cookie
+        if http.method == "POST" and http.content_type == MULTIPART:
+            answer, headers = await self._ask_with_files(http)
+        else:
+            said = _said(await self._fields(http))
+            if said.action == "loadPreviousSession":
+                return await self._recall(http, said)
+            client = await self._admit(http, "widget")
+            request, headers = self._request(http, client, said)
+            answer = await self._answers.ask(request, self._flow.answer)
         with answer.listening():
             if streams(http):
                 return await self._stream(http, answer, headers)
             return await _collected(http, answer, headers)
+
+    async def _ask_with_files(self, http: web.Request) -> tuple[Transcript, dict[str, str]]:
+        """The texts of a form are the fields of its JSON, `metadata` being JSON within."""
+        client = replace(await self._admit(http, "attach"), route="widget")  # it is a message of the widget's like any
+        async with self._uploads.reading(http, client) as form:
+            fields: Fields = dict(form.fields)
+            if "metadata" in fields:
+                fields["metadata"] = json_object(form.fields["metadata"])
+            said = _said(fields)
+            if said.action != "sendMessage":
+                raise BadRequest("a form that asks for a history", public="Files come with a message.")
+            said = replace(said, message=replace(said.message, files=form.files))
+            request, headers = self._request(http, client, said)
+            answer = await self._answers.ask(request, self._flow.answer)
+            if answer.id == request.answer_id:  # else it is under way already, with files of its own
+                form.hand_on()
+            return answer, headers
+
+    def _request(self, http: web.Request, client: Client, said: Said) -> tuple[Request, dict[str, str]]:
+        """What an admitted client says, and the headers that its answer has."""
+        session, cookie = self._session(http, client, said)
+        request = new_request(replace(client, session=session), said.message, client.request_id)
+        return request, delivery(client) | cookie
 
     async def _fields(self, http: web.Request) -> Fields:
         if http.method == "POST":
@@ -225,7 +252,7 @@ def _said(fields: Fields) -> Said:
     if metadata is not None and not isinstance(metadata, dict):
         raise BadRequest("metadata is no object", public='The field "metadata" must be an object.')
     if fields.get("files"):
-        raise BadRequest("files are not accepted", public="Files are not accepted here.")
+        raise BadRequest("files are not accepted", public="Files come as multipart/form-data, not in JSON.")
     return Said(action, visitor, Message(text, metadata or {}))
 
 

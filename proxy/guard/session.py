@@ -40,7 +40,7 @@ from proxy.telemetry import Metrics, audit
 TICKET_SECONDS = 30
 LASTING = frozenset({"events", "ticket", "ws"})  # routes of what may stay open for as long as a session lasts
 # Routes whose client needs no session yet: it opens one, or has one named after it behind the guard (see `adopt`).
-OPENING = frozenset({"session", "widget", "recall"})
+OPENING = frozenset({"session", "widget", "attach", "recall"})
 MAX_TOKEN_CHARS = 4096
 # What every token of ours begins with, and nobody else's does (RFC 8725 section 3.11): {"typ":"sidegate+jwt", …}
 TOKEN_HEADER = {"typ": "sidegate+jwt"}

@@ -258,7 +258,8 @@ def _releasing(run: Run, claim: Claim) -> Run:
 def _question(request: Request) -> bytes:
     """A session's message as the client sent it."""
     message = request.message
-    said = orjson.dumps([*_identity(request.session), message.text, message.context], default=str)
+    files = [[file.name, file.media, file.sha256] for file in message.files]
+    said = orjson.dumps([*_identity(request.session), message.text, message.context, files], default=str)
     return hashlib.sha256(said).digest()
 
 
