@@ -57,6 +57,16 @@ def stream(*texts: str) -> Script:
     return [Step(HEAD + b"".join(map(chunk, lines)) + LAST)]
 
 
+def paced(seconds: float, *texts: str) -> Script:
+    """A whole n8n answer, so long between its pieces, counted from when it is asked for."""
+    script = [Step(HEAD + chunk(BEGIN))]
+    for number, text in enumerate(texts, 1):
+        due = asyncio.Event()
+        asyncio.get_running_loop().call_later(seconds * number, due.set)
+        script += [Step(wait=due), Step(chunk(item(text)))]
+    return [*script, Step(chunk(END) + LAST)]
+
+
 def plain(body: bytes, status: str = "200 OK", *headers: str) -> Script:
     head = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers, "", ""]
     return [Step("\r\n".join(head).encode() + body)]

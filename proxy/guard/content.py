@@ -22,6 +22,7 @@ from proxy.guard.habits import Habits
 from proxy.guard.masking import PiiSettings
 from proxy.model import Mode, Request
 from proxy.telemetry import audit
+from proxy.wire.text import strings
 
 Action = Literal["block", "sanitize", "flag", "off"]
 MAX_RULES_TOLD = 12  # in an audit event
@@ -169,15 +170,7 @@ def texts(request: Request) -> Iterator[str]:
     """
     yield request.message.text
     yield from (file.name for file in request.message.files)
-    values: list[object] = [request.message.context]
-    while values:
-        match values.pop():
-            case str() as text:
-                yield text
-            case dict() as fields:
-                values.extend(item for pair in fields.items() for item in pair)
-            case list() as items:
-                values.extend(items)
+    yield from strings(request.message.context)
 
 
 def cleaned(value: object) -> object:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from proxy.errors import BadRequest, UnsupportedMedia
+from proxy.wire.text import strings
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 MAX_DEPTH = 32
@@ -36,16 +37,8 @@ def texts(media: str, body: bytes) -> Iterator[str]:
     if media == FORM:
         for pair in parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS):
             yield from pair
-        return
-    todo: list[object] = [orjson.loads(body)]
-    while todo:
-        match todo.pop():
-            case str() as text:
-                yield text
-            case dict() as fields:
-                todo.extend(item for pair in fields.items() for item in pair)
-            case list() as items:
-                todo.extend(items)
+    else:
+        yield from strings(orjson.loads(body))
 
 
 def _judge_json(body: bytes) -> None:

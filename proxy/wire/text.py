@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Iterator
 from typing import NoReturn
 
 import orjson
@@ -161,3 +162,16 @@ def _find_below(value: object) -> str | None:
         texts = (part if isinstance(part, str) else _find_below(part) for part in value if isinstance(part, str | dict))
         return "\n".join(filter(None, texts)) or None
     return None
+
+
+def strings(value: object) -> Iterator[str]:
+    """Every text in decoded JSON, names of fields among them, in no particular order; however deep it is nested."""
+    todo = [value]
+    while todo:
+        match todo.pop():
+            case str() as text:
+                yield text
+            case dict() as fields:
+                todo.extend(item for pair in fields.items() for item in pair)
+            case list() as items:
+                todo.extend(items)

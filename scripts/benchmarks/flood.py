@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import perf_counter
 
 import orjson
 
 from scripts.benchmarks import servers
-from scripts.benchmarks.idle import message, middle_and_p99
+from scripts.benchmarks.idle import Beside, message
 from scripts.benchmarks.servers import Place, Server
 from scripts.benchmarks.traffic import QUESTION, SMALL_ANSWER, Lane, Upstream
 from scripts.benchmarks.visitors import JSON, address, authorization, request, visit
@@ -25,29 +25,21 @@ WARM = 20
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """Milliseconds for the honest visitor's small JSON answer; how the flood's messages were answered."""
+    """How the flood's messages were answered, and what an honest visitor's took."""
 
     requests: int
     passed: int
     refused: int
-    median_alone: float
-    median_beside: float
-    p99_alone: float
-    p99_beside: float
-
-    @property
-    def ratio(self) -> float:
-        return self.p99_beside / self.p99_alone
+    message: Beside
 
     def document(self) -> dict[str, float]:
-        return {**asdict(self), "ratio": self.ratio}
+        counts = {"requests": self.requests, "passed": self.passed, "refused": self.refused}
+        return {**counts, **self.message.document()}
 
     def lines(self) -> list[str]:
         return [
             f"{self.requests} messages from {ADDRESSES} addresses: {self.passed} answered, {self.refused} refused",
-            f"a message, median               {self.median_alone:6.2f} ms alone, {self.median_beside:6.2f} beside them",
-            f"a message, p99                  {self.p99_alone:6.2f} ms alone, {self.p99_beside:6.2f} beside them",
-            f"ratio of p99                    {self.ratio:6.2f}",
+            *self.message.lines(),
         ]
 
 
@@ -73,8 +65,7 @@ async def flood(place: Place, upstream: Upstream, requests: int) -> Flood:
         statuses = sum((attacker.statuses for attacker in crowd), Counter[int]())
         for attacker in crowd:
             attacker.writer.close()
-    (median_alone, p99_alone), (median_beside, p99_beside) = map(middle_and_p99, seconds)
-    return Flood(requests, statuses[200], statuses[429], median_alone, median_beside, p99_alone, p99_beside)
+    return Flood(requests, statuses[200], statuses[429], Beside.of(*seconds))
 
 
 class _Attacker:

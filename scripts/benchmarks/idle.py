@@ -23,19 +23,19 @@ SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
-    """KiB of the server's memory for each, and milliseconds for a small JSON answer: at a server of its own, and
-    beside all of them.
-    """
+class Beside:
+    """Milliseconds for a small JSON answer: at a server of its own, and beside what is measured."""
 
-    connections: int
-    events: float
-    sockets: float
-    answers: float
     median_alone: float
     median_beside: float
     p99_alone: float
     p99_beside: float
+
+    @classmethod
+    def of(cls, alone: list[float], beside: list[float]) -> Beside:
+        """Of the seconds that the messages took."""
+        (median_alone, p99_alone), (median_beside, p99_beside) = map(middle_and_p99, (alone, beside))
+        return cls(median_alone, median_beside, p99_alone, p99_beside)
 
     @property
     def ratio(self) -> float:
@@ -46,13 +46,33 @@ class Idle:
 
     def lines(self) -> list[str]:
         return [
+            f"a message, median               {self.median_alone:6.2f} ms alone, {self.median_beside:6.2f} beside them",
+            f"a message, p99                  {self.p99_alone:6.2f} ms alone, {self.p99_beside:6.2f} beside them",
+            f"ratio of p99                    {self.ratio:6.2f}",
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """KiB of the server's memory for each, and what a message takes beside all of them."""
+
+    connections: int
+    events: float
+    sockets: float
+    answers: float
+    message: Beside
+
+    def document(self) -> dict[str, float]:
+        sizes = {"events": self.events, "sockets": self.sockets, "answers": self.answers}
+        return {"connections": self.connections, **sizes, **self.message.document()}
+
+    def lines(self) -> list[str]:
+        return [
             f"{self.connections} of each open at once",
             f"memory per idle event stream    {self.events:6.1f} KiB",
             f"memory per idle WebSocket       {self.sockets:6.1f} KiB",
             f"memory per idle running answer  {self.answers:6.1f} KiB",
-            f"a message, median               {self.median_alone:6.2f} ms alone, {self.median_beside:6.2f} beside them",
-            f"a message, p99                  {self.p99_alone:6.2f} ms alone, {self.p99_beside:6.2f} beside them",
-            f"ratio of p99                    {self.ratio:6.2f}",
+            *self.message.lines(),
         ]
 
 
@@ -66,7 +86,7 @@ async def idle(place: Place, upstream: Upstream, connections: int, turns: int) -
         await opened.more(open_socket, WARM)
         events = await opened.more(open_events, connections)
         sockets = await opened.more(open_socket, connections)
-        seconds: list[list[float]] = [[], []]
+        seconds: tuple[list[float], list[float]] = [], []
         async with AsyncExitStack() as asking:
             clients = [
                 (await asking.enter_async_context(visitors(server, [upstream.lane(SMALL_ANSWER)], JSON)))[0]
@@ -78,8 +98,7 @@ async def idle(place: Place, upstream: Upstream, connections: int, turns: int) -
                     if turn >= 0:  # those before it warm up
                         found.append(passed)
         answers = await _answers(stack, crowded, upstream, max(connections // ANSWERS_SHARE, 1))
-    (median_alone, p99_alone), (median_beside, p99_beside) = map(middle_and_p99, seconds)
-    return Idle(connections, events, sockets, answers, median_alone, median_beside, p99_alone, p99_beside)
+    return Idle(connections, events, sockets, answers, Beside.of(*seconds))
 
 
 class _Crowd:

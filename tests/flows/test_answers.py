@@ -54,6 +54,17 @@ async def join(visitor: Visitor, answer_id: str, after: int | None = None, **hea
         return parse_sse(await response.text())
 
 
+async def resume(socket: aiohttp.ClientWebSocketResponse, answer_id: str, after: int) -> list[Event]:
+    """The rest of an answer over a WebSocket, as the events that a stream would have."""
+    await socket.send_json({"type": "resume", "answer_id": answer_id, "after": after})
+    rest: list[Event] = []
+    while not rest or rest[-1].name != "done":
+        frame = await socket.receive_json(timeout=10)
+        names = ("text", "answer_id") if frame["type"] != "delta" else ("text",)
+        rest.append(Event(frame["type"], {name: frame[name] for name in names if name in frame}, frame["id"]))
+    return rest
+
+
 @pytest.mark.parametrize("through", ["sse", "ws"])
 async def test_cut_at_every_event_and_resumed_the_answer_is_byte_exact_and_asked_for_once(through: str) -> None:
     async with webhook(lambda _: stream(*WORDS)) as hook, sidegate(n8n(hook.url)) as visitor:
@@ -65,13 +76,7 @@ async def test_cut_at_every_event_and_resumed_the_answer_is_byte_exact_and_asked
             if through == "sse":
                 rest = await join(visitor, answer_id, after)
             else:
-                await socket.send_json({"type": "resume", "answer_id": answer_id, "after": after})
-                rest = []
-                while not rest or rest[-1].name != "done":
-                    frame = await socket.receive_json(timeout=10)
-                    names = ("text", "answer_id") if frame["type"] != "delta" else ("text",)
-                    fields = {name: frame[name] for name in names if name in frame}
-                    rest.append(Event(frame["type"], fields, frame["id"]))
+                rest = await resume(socket, answer_id, after)
             assert whole[: after + 1] + rest == whole
         await socket.close()
     assert len(hook.asked) == 1

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from proxy.edge.live import Live
 from proxy.telemetry import Metrics
-from tests.flows.test_answers import WORDS, Slow, join, n8n
+from tests.flows.test_answers import WORDS, Slow, join, n8n, resume
 from tests.flows.test_processes import KEYS, Process, serve
 from tests.servers import RedisServer, free_port
 from tests.sidegate import BROWSER, Event, Visitor, parse_sse, sidegate, text_of, tree
@@ -166,13 +166,7 @@ async def test_cut_at_every_event_and_resumed_at_the_other_the_answer_is_byte_ex
             if through == "sse":
                 rest = await join(both.b, answer_id, after)
             else:
-                await socket.send_json({"type": "resume", "answer_id": answer_id, "after": after})
-                rest = []
-                while not rest or rest[-1].name != "done":
-                    frame = await socket.receive_json(timeout=10)
-                    names = ("text", "answer_id") if frame["type"] != "delta" else ("text",)
-                    fields = {name: frame[name] for name in names if name in frame}
-                    rest.append(Event(frame["type"], fields, frame["id"]))
+                rest = await resume(socket, answer_id, after)
             assert whole[: after + 1] + rest == whole
         await socket.close()
         headers = both.b.headers | {"Last-Event-ID": whole[-1].id}

@@ -19,7 +19,7 @@ from tests.returning import Refused, Returning
 from tests.servers import RedisServer
 from tests.sidegate import Event, text_of, tree
 from tests.supervised import Caller, eventually, free_ports, supervised
-from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, Webhook, chunk, item, stream, webhook
+from tests.upstreams import Asked, Script, Webhook, paced, stream, webhook
 
 PIECES = 40
 PACE = 0.5  # seconds between the pieces of a slow answer, which so takes twenty
@@ -35,14 +35,7 @@ def pieces(question: str) -> list[str]:
 
 def answer_to(asked: Asked) -> Script:
     question = str(asked.json["chatInput"])
-    if question.startswith("quick"):
-        return stream(*pieces(question))
-    script = [Step(HEAD + chunk(BEGIN))]
-    for number, piece in enumerate(pieces(question), 1):
-        written = asyncio.Event()
-        asyncio.get_running_loop().call_later(PACE * number, written.set)
-        script += [Step(wait=written), Step(chunk(item(piece)))]
-    return [*script, Step(chunk(END) + LAST)]
+    return stream(*pieces(question)) if question.startswith("quick") else paced(PACE, *pieces(question))
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import orjson
 from tests.servers import RedisServer
 from tests.sidegate import parse_sse, text_of
 from tests.supervised import Answer, Caller, Supervised, eventually, supervised
-from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, stream, webhook
+from tests.upstreams import Asked, Script, paced, stream, webhook
 
 PIECES = 15
 PACE = 0.2  # seconds between the pieces of a slow answer, which so takes three
@@ -27,14 +27,7 @@ def pieces(question: str) -> list[str]:
 
 def answer_to(asked: Asked) -> Script:
     question = str(asked.json["chatInput"])
-    if question.startswith("quick"):
-        return stream(*pieces(question))
-    script = [Step(HEAD + chunk(BEGIN))]
-    for number, piece in enumerate(pieces(question), 1):
-        written = asyncio.Event()
-        asyncio.get_running_loop().call_later(PACE * number, written.set)
-        script += [Step(wait=written), Step(chunk(item(piece)))]
-    return [*script, Step(chunk(END) + LAST)]
+    return stream(*pieces(question)) if question.startswith("quick") else paced(PACE, *pieces(question))
 
 
 class Load:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamError
-from proxy.wire.text import Halves, Utf8, answer_text, find_text, json_text, loads
+from proxy.wire.text import Halves, Utf8, answer_text, find_text, json_text, loads, strings
 
 UTF8_TROUBLE = st.lists(
     st.one_of(
@@ -196,3 +196,17 @@ def test_the_text_of_any_document_can_be_encoded(document: object) -> None:
     except UpstreamError:
         return
     text.encode()
+
+
+def test_every_text_in_decoded_json_is_found_names_included() -> None:
+    value = {"a": ["b", {"c": "d"}, 1, None, True, ["e"]], "f": 2.5}
+    assert sorted(strings(value)) == ["a", "b", "c", "d", "e", "f"]
+    assert list(strings("alone")) == ["alone"]
+    assert list(strings(12)) == []
+
+
+def test_depth_alone_stops_nothing() -> None:
+    value: object = "deep"
+    for _ in range(10_000):
+        value = [value]
+    assert list(strings(value)) == ["deep"]
