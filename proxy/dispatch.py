@@ -131,11 +131,19 @@ class Dispatch:
         except (Broken, KeyError) as error:
             log.warning("a webhook in the queue is nobody's: %s", type(error).__name__)
             return await self._jobs.bury(job.name)
+        if job.tries > hook.attempts:  # whoever ran it last was killed each time
+            log.warning("a webhook was begun %d times and never ended", job.tries - 1)
+            return await self._jobs.bury(job.name)
         trip, outcome = Trip(), "done"
         try:
             with contained(webhook.client.request_id):
                 await road.run(webhook, trip, job.tries)
             await self._jobs.done(job.name)
+        except UpstreamUnavailable as error:
+            # The circuit is open, or there is no room: nothing was sent, so that was no try.
+            await self._jobs.later(job.name, _spread(max(error.retry_after or 0, FIRST_PAUSE)), is_try=False)
+            self._metrics.webhooks.labels(webhook.hook, "held").inc()
+            return None
         except ProxyError as error:
             if trip.may_have_run(error) or job.tries >= hook.attempts:
                 outcome = "dead"
@@ -155,9 +163,13 @@ class Dispatch:
 
 
 def pause(tries: int) -> float:
-    """Seconds until the next try: not the same for all that failed together."""
-    spread = random.uniform(0.75, 1.25)  # noqa: S311 - nobody gains by guessing it
-    return min(math.ldexp(FIRST_PAUSE, tries - 1), LONGEST_PAUSE) * spread
+    """Seconds until the next try."""
+    return _spread(min(math.ldexp(FIRST_PAUSE, tries - 1), LONGEST_PAUSE))
+
+
+def _spread(seconds: float) -> float:
+    """Not the same for all that failed together."""
+    return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - nobody gains by guessing it
 
 
 def _frozen(webhook: Webhook) -> bytes:

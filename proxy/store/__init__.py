@@ -229,7 +229,9 @@ class Jobs(Protocol):
 
     async def done(self, name: str) -> None: ...
 
-    async def later(self, name: str, seconds: float) -> None: ...
+    async def later(self, name: str, seconds: float, *, is_try: bool = True) -> None:
+        """Due again in so many seconds. Unless it `is_try`, this one isn't counted."""
+        ...
 
     async def bury(self, name: str) -> None:
         """Give it up. The oldest of those given up go where there are too many."""

@@ -40,9 +40,11 @@ class MemoryJobs:
     async def done(self, name: str) -> None:
         self._drop(name)
 
-    async def later(self, name: str, seconds: float) -> None:
+    async def later(self, name: str, seconds: float, *, is_try: bool = True) -> None:
         if name in self._due:
             self._due[name] = self._clock() + seconds
+            job = self._jobs[name]
+            self._jobs[name] = replace(job, tries=job.tries - (not is_try))
 
     async def bury(self, name: str) -> None:
         if self._due.pop(name, None) is None:

@@ -19,9 +19,10 @@ from proxy.wire.text import Halves, Utf8, answer_text, find_text, json_text, loa
 
 _LEADING = re.compile(rb"\A(?:\s|\xef\xbb\xbf)+")  # blanks, byte order marks
 _MARK_BYTES = 3
-# What no answer begins with, in lower case, and what it is then. n8n says the first, with status 200, to every request
-# between opening its port and being there.
-_NO_ANSWER = {b"n8n is starting up.": "n8n is still starting", b"<!doctype html": "a page", b"<html": "a page"}
+# n8n says it, with status 200, to every request between opening its port and being there. In lower case.
+STARTING = b"n8n is starting up."
+# What no answer begins with, in lower case, and what it is then.
+_NO_ANSWER = {STARTING: "n8n is still starting", b"<!doctype html": "a page", b"<html": "a page"}
 _JSON = b'{["'
 _KINDS = frozenset(("begin", "item", "end", "error", "keepalive"))
 _MEANT_AS_JSON = re.compile(r'[\[{\s]*\{\s*"')

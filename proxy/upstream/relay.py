@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from proxy.errors import OutputBlocked
+from proxy.errors import OutputBlocked, UpstreamError
 from proxy.model import Reply, Webhook
+from proxy.upstream.answer import STARTING
 from proxy.upstream.headers import authorization, trace_headers
 from proxy.upstream.http import exchange, open_pool
 from proxy.upstream.n8n import N8nSettings
@@ -62,6 +63,8 @@ class Relay:
                 body += data
                 if len(body) > MAX_REPLY_BYTES:
                     raise OutputBlocked(f"an answer over {MAX_REPLY_BYTES} bytes to a webhook")
+            if body.lower().startswith(STARTING):
+                raise UpstreamError("n8n is still starting")
             media = reply.media_type.partition(";")[0].strip()
             return Reply("done", 200, body, media if media in MEDIA else "text/plain")
 

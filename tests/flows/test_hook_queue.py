@@ -111,6 +111,46 @@ async def test_what_may_still_be_running_is_not_run_again_by_itself() -> None:
         assert len(upstream.asked) == 1
 
 
+async def test_an_open_circuit_is_no_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 3 tries, and a circuit that refuses more often than that."""
+    monkeypatch.setattr(dispatch, "_spread", lambda seconds: 0.01)
+    monkeypatch.setattr(dispatch, "LOOK_SECONDS", 0.02)
+    held: list[Webhook] = []
+    async with webhook(script(held, BAD, GOOD)) as upstream:
+        held.append(upstream)
+        line = {"kind": "n8n", "url": upstream.url, "breaker": {"failures": 1, "cooldown": 1}}
+        async with sidegate(line, hooks=QUEUE, ops=OPS) as visitor:
+            await send(visitor, "git", signed("github"))
+            await until(lambda: is_held(visitor, 5))
+            assert len(upstream.asked) == 1
+            await until(lambda: is_empty(visitor))
+            assert [asked.headers["x-sidegate-attempt"] for asked in upstream.asked] == ["1", "2"]
+
+
+async def is_held(visitor: Visitor, times: int) -> bool:
+    async with visitor.http.get(f"{visitor.ops_url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as told:
+        lines = (await told.text()).splitlines()
+    named = 'sidegate_webhooks_total{hook="git",outcome="held"} '
+    return any(line.startswith(named) and float(line.removeprefix(named)) >= times for line in lines)
+
+
+async def test_one_that_ended_its_process_each_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed process leaves of it: that it was taken."""
+    put = MemoryJobs.put
+
+    async def taken_before(jobs: MemoryJobs, name: str, data: bytes) -> bool:
+        is_kept = await put(jobs, name, data)
+        for _ in range(3):
+            assert await jobs.take(0)
+        return is_kept
+
+    monkeypatch.setattr(MemoryJobs, "put", taken_before)
+    async with queued(GOOD) as (visitor, upstream):
+        await send(visitor, "git", signed("github"))
+        await until(lambda: is_dead(visitor))
+        assert upstream.asked == []
+
+
 async def test_where_the_queue_is_full_the_provider_is_told_and_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(jobs: MemoryJobs, name: str, data: bytes) -> bool:
         return False

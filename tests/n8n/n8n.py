@@ -132,6 +132,13 @@ class N8n:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
+    def executions(self, workflow: str) -> list[tuple[str, str]]:
+        """What n8n's own list of executions shows of this workflow: how each ended, and its data as n8n keeps them."""
+        query = """SELECT status, data FROM execution_entity JOIN execution_data ON executionId = id
+            WHERE execution_entity.workflowId = ? ORDER BY id"""
+        with contextlib.closing(sqlite3.connect(self.home / ".n8n/database.sqlite")) as database:
+            return database.execute(query, (workflow,)).fetchall()
+
     def _end(self, how: signal.Signals) -> None:
         if self._process is None:
             return

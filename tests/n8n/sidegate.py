@@ -119,11 +119,23 @@ def parse(block: bytes, at: float) -> Event | None:
 
 
 class Sidegate:
-    def __init__(self, url: str, ops_url: str, log: Path, pid: int) -> None:
+    def __init__(self, url: str, ops_url: str, log: Path, pid: int, environment: dict[str, str]) -> None:
         self.url = url
         self.ops_url = ops_url
         self.log = log
         self.pid = pid
+        self._environment = environment
+
+    async def admin(self, *words: str) -> str:
+        """What `sidegate admin` prints, where the same variables are set."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy", "admin", *words, cwd=ROOT, env=self._environment,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
+        return output.decode()
 
     async def until_circuit(self, state: str) -> None:
         """Wait until its ops listener reports the circuit in this state."""
@@ -167,7 +179,7 @@ async def sidegate(webhook: str, folder: Path, **settings: str) -> AsyncIterator
         )
     try:
         await until_healthy(process, f"http://127.0.0.1:{port}", log)
-        yield Sidegate(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}", log, process.pid)
+        yield Sidegate(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops_port}", log, process.pid, environment)
     finally:
         if process.returncode is None:
             process.terminate()

@@ -170,6 +170,23 @@ def chatting() -> Json:
     return made
 
 
+# What a workflow got of a webhook, and from whom.
+GOT = """={{ JSON.stringify({ received_sha256: $json.received_sha256, signed_sha256: $json.jwtPayload.body_sha256,
+  sub: $json.jwtPayload.sub, aud: $json.jwtPayload.aud, delivery: $json.headers['x-sidegate-delivery'],
+  named: $json.jwtPayload.delivery, attempt: $json.headers['x-sidegate-attempt'], body: $json.body }) }}"""
+
+
+def hooked(path: str, mode: str) -> Json:
+    """Takes webhooks: the template's two nodes hold the bytes as they came against the hash in the token."""
+    parts = {part["name"]: part for part in shipped_with_body_hash()["nodes"]}
+    changed = {"errorType": "errorMessage", "errorMessage": "body_refused"}
+    made = workflow(path, mode, parts["Hash of the body"], parts["Body unchanged?"], answer(GOT))
+    made["nodes"][0]["parameters"]["options"] = {"rawBody": True}
+    made["nodes"].append(node("Body refused", "stopAndError", 1, changed))
+    made["connections"]["Body unchanged?"]["main"].append([{"node": "Body refused", "type": "main", "index": 0}])
+    return made
+
+
 # What a workflow sees of a form: its text, and of each file what n8n makes of it.
 SEEN = "$json.body.chatInput + Object.values($binary).map(f => ` ${f.fileName} ${f.mimeType} ${f.fileSize}`).join('')"
 
@@ -177,6 +194,8 @@ SEEN = "$json.body.chatInput + Object.values($binary).map(f => ` ${f.fileName} $
 def small() -> list[Json]:
     return [
         workflow("files", "lastNode", answer(f"={{{{ JSON.stringify({{ output: {SEEN} }}) }}}}")),
+        hooked("hook-at-once", "onReceived"),
+        hooked("hook-when-done", "lastNode"),
         remembering(),
         chatting(),
         later(),

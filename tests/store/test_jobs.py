@@ -84,6 +84,17 @@ async def test_one_that_failed_comes_later(backend: Backend) -> None:
     assert await jobs.waiting() == 1
 
 
+async def test_one_that_could_not_be_tried_comes_later_and_that_is_not_counted(backend: Backend) -> None:
+    jobs = backend.jobs
+    await jobs.put("a", b"x")
+    for _ in range(3):
+        assert await jobs.take(1000) == Job("a", b"x", 1)
+        await jobs.later("a", 5, is_try=False)
+        await jobs.later("none", 5, is_try=False)
+        assert await jobs.take(10) is None
+        backend.advance(6)
+
+
 async def test_one_that_was_given_up_waits_until_somebody_wants_it_again(backend: Backend) -> None:
     jobs = backend.jobs
     for name in ("a", "b"):

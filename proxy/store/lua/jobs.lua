@@ -30,9 +30,12 @@ elseif what == 'take' then
   answer = {first, redis.call('HGET', data, first) or '', redis.call('HINCRBY', tries, first, 1)}
 elseif what == 'done' then
   drop(name)
-elseif what == 'later' then
+elseif what == 'later' or what == 'hold' then
   if redis.call('ZSCORE', due, name) then
     redis.call('ZADD', due, at(ARGV[4]), name)
+    if what == 'hold' then
+      redis.call('HINCRBY', tries, name, -1)
+    end
   end
 elseif what == 'bury' then
   if redis.call('ZREM', due, name) == 1 then

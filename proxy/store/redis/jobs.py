@@ -25,8 +25,8 @@ class RedisJobs:
     async def done(self, name: str) -> None:
         await self._ask("done", name)
 
-    async def later(self, name: str, seconds: float) -> None:
-        await self._ask("later", name, f"{seconds:.3f}")
+    async def later(self, name: str, seconds: float, *, is_try: bool = True) -> None:
+        await self._ask("later" if is_try else "hold", name, f"{seconds:.3f}")
 
     async def bury(self, name: str) -> None:
         await self._ask("bury", name)
