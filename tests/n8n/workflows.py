@@ -16,6 +16,8 @@ TEMPLATE = Path(__file__).resolve().parents[2] / "docs/n8n-integration/chat-work
 SECRET = "kV8x2QmZr6wYtB0nLp4cHs9dJf3gEu7a"  # made for these tests
 SLOW_SECONDS = 150
 JWT = {"jwtAuth": {"id": "jwt", "name": "Sidegate"}}
+USER, PASSWORD = "sidegate", "pW3vKx9Lq2Zt7Rb5"
+BASIC = {"httpBasicAuth": {"id": "basic", "name": "Sidegate, by password"}}
 MODEL = {"openAiApi": {"id": "model", "name": "Scripted model"}}
 
 
@@ -24,6 +26,12 @@ def credentials(llm_url: str) -> list[Json]:
     openai = {"apiKey": "sk-scripted", "organizationId": "", "url": llm_url, "header": False}
     return [
         {"id": "jwt", "name": "Sidegate", "type": "jwtAuth", "data": jwt},
+        {
+            "id": "basic",
+            "name": "Sidegate, by password",
+            "type": "httpBasicAuth",
+            "data": {"user": USER, "password": PASSWORD},
+        },
         {"id": "model", "name": "Scripted model", "type": "openAiApi", "data": openai},
     ]
 
@@ -153,16 +161,23 @@ def remembering() -> Json:
     return made
 
 
+def trigger(path: str, mode: str, *steps: Json, authentication: str = "none", **options: object) -> Json:
+    """A workflow behind a chat trigger, which takes what the widget sends."""
+    made = workflow(path, mode, *steps)
+    first = next(part for part in made["nodes"] if part["name"] == "Webhook")
+    options |= {"responseMode": mode}
+    parameters = {"public": True, "mode": "webhook", "authentication": authentication, "options": options}
+    first.update(type=LANGCHAIN + "chatTrigger", typeVersion=1.4, parameters=parameters)
+    first["credentials"] = BASIC if authentication == "basicAuth" else {}
+    for talking in made["nodes"]:
+        if talking["name"] == "AI Agent":
+            talking["parameters"]["text"] = "={{ $json.chatInput }}"
+    return made
+
+
 def chatting() -> Json:
     """A chat trigger with a memory, as the widget's documentation has it."""
-    made = workflow("chatting", "streaming", agent())
-    trigger = next(part for part in made["nodes"] if part["name"] == "Webhook")
-    options = {"responseMode": "streaming", "loadPreviousSession": "memory"}
-    parameters = {"public": True, "mode": "webhook", "authentication": "none", "options": options}
-    del trigger["credentials"]
-    trigger.update(type=LANGCHAIN + "chatTrigger", typeVersion=1.4, parameters=parameters)
-    talking = next(part for part in made["nodes"] if part["name"] == "AI Agent")
-    talking["parameters"]["text"] = "={{ $json.chatInput }}"
+    made = trigger("chatting", "streaming", agent(), loadPreviousSession="memory", allowFileUploads=True)
     said = {"sessionIdType": "customKey", "sessionKey": "={{ $json.sessionId }}", "contextWindowLength": 10}
     made["nodes"].append(node("Memory", "memoryBufferWindow", 1.3, said))
     places = [{"node": name, "type": "ai_memory", "index": 0} for name in ("Webhook", "AI Agent")]
@@ -187,6 +202,31 @@ def hooked(path: str, mode: str) -> Json:
     return made
 
 
+def attaching() -> Json:
+    """Says what it got: two files' names and types as the chat trigger has them, and the hashes of their bytes. A node
+    that hashes drops the files, so each has a branch; the upper one runs first.
+    """
+    said = "$json.chatInput + $json.files.map(f => ` ${f.binaryKey} ${f.fileName} ${f.mimeType}`).join('')"
+    first = "$('Hash data0').first().json.data0"
+    made = trigger(
+        "attaching",
+        "lastNode",
+        hashed("data1", position=[0, 200]),
+        answer(f"={{{{ JSON.stringify({{ output: {said} + ' ' + {first} + ' ' + $json.data1 }}) }}}}"),
+        allowFileUploads=True,
+    )
+    made["nodes"].append(hashed("data0"))
+    made["connections"]["Webhook"]["main"][0].insert(0, {"node": "Hash data0", "type": "main", "index": 0})
+    return made
+
+
+def hashed(binary: str, **more: object) -> Json:
+    wanted = {"action": "hash", "type": "SHA256", "binaryData": True, "encoding": "hex"}
+    return node(
+        f"Hash {binary}", "crypto", 1, wanted | {"binaryPropertyName": binary, "dataPropertyName": binary}, **more
+    )
+
+
 # What a workflow sees of a form: its text, and of each file what n8n makes of it.
 SEEN = "$json.body.chatInput + Object.values($binary).map(f => ` ${f.fileName} ${f.mimeType} ${f.fileSize}`).join('')"
 
@@ -198,6 +238,8 @@ def small() -> list[Json]:
         hooked("hook-when-done", "lastNode"),
         remembering(),
         chatting(),
+        attaching(),
+        trigger("basic", "lastNode", answer(ECHO.replace("body.", "")), authentication="basicAuth"),
         later(),
         slow(),
         workflow("json", "responseNode", respond("json", ECHO)),
