@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 4  # in each process
 LOOK_SECONDS = 1.0  # between two looks at an empty queue
+TELL_SECONDS = 5.0  # between two looks at what it holds
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
 SPARE_SECONDS = 60.0  # of a lease, behind the longest time that a run may take
 
@@ -48,6 +49,15 @@ class Letter:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Where webhooks are kept, how they are sealed, and how many sealed bytes may wait."""
+
+    jobs: Jobs
+    box: Box
+    most_bytes: int
+
+
 class Dispatch:
     """`roads` by upstream. Runs from start() to close()."""
 
@@ -55,17 +65,17 @@ class Dispatch:
         self,
         hooks: Mapping[str, HookSettings],
         roads: Mapping[str, Road],
-        jobs: Jobs,
-        box: Box,
+        queue: Queue,
         grace: float,
         metrics: Metrics,
     ) -> None:
         self._hooks = hooks
         self._roads = roads
-        self._jobs = jobs
-        self._box = box
+        self._jobs = queue.jobs
+        self._box = queue.box
+        self._most_bytes = queue.most_bytes
         self._grace = grace
-        self._is_closing = False
+        self._closing = asyncio.Event()
         self._metrics = metrics
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -75,10 +85,11 @@ class Dispatch:
         if any(hook.ack == "queue" for hook in self._hooks.values()):
             # Owned by this object; close() ends them.
             self._tasks = [asyncio.create_task(self._work(), name="webhooks") for _ in range(AT_ONCE)]  # noqa: TID251
+            self._tasks.append(asyncio.create_task(self._tell(), name="webhooks"))  # noqa: TID251
 
     async def close(self) -> None:
         """What runs now has `grace` seconds. What doesn't end in them is run again where there is Redis."""
-        self._is_closing = True
+        self._closing.set()
         self._news.set()
         if not self._tasks:
             return
@@ -90,7 +101,8 @@ class Dispatch:
     async def put(self, webhook: Webhook) -> None:
         """Raises UpstreamUnavailable where it can't be kept."""
         try:
-            is_kept = await self._jobs.put(f"{webhook.hook}-{webhook.delivery}", self._box.wrap(_frozen(webhook)))
+            name, data = f"{webhook.hook}-{webhook.delivery}", self._box.wrap(_frozen(webhook))
+            is_kept = await self._jobs.put(name, data, self._most_bytes)
         except StoreDown as down:
             raise UpstreamUnavailable(f"redis: {down}", retry_after=5) from down
         if not is_kept:
@@ -102,7 +114,7 @@ class Dispatch:
         return [self._letter(job) for job in await self._jobs.dead(number)]
 
     async def waiting(self) -> int:
-        return await self._jobs.waiting()
+        return (await self._jobs.held()).waiting
 
     async def again(self, name: str) -> bool:
         """Let a dead one run again. False where there is none of that name. Raises StoreDown."""
@@ -112,16 +124,32 @@ class Dispatch:
         return True
 
     async def _work(self) -> None:
-        while not self._is_closing:
+        while not self._closing.is_set():
             job = None
             with suppress(StoreDown):  # then it is looked again
                 if (job := await self._jobs.take(self._lease)) is not None:
                     await self._run(job)
-            if job is None and not self._is_closing:
+            if job is None and not self._closing.is_set():
                 self._news.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
                         await self._news.wait()
+
+    async def _tell(self) -> None:
+        """What the queue holds, in the metrics. While Redis is away they stay as they were."""
+        count, size = self._metrics.webhook_queue, self._metrics.webhook_queue_bytes
+        while not self._closing.is_set():
+            with suppress(StoreDown):
+                held = await self._jobs.held()
+                for state, number, data in (
+                    ("waiting", held.waiting, held.waiting_bytes),
+                    ("dead", held.dead, held.dead_bytes),
+                ):
+                    count.labels(state).set(number)
+                    size.labels(state).set(data)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TELL_SECONDS):
+                    await self._closing.wait()
 
     async def _run(self, job: Job) -> None:
         try:
@@ -130,10 +158,10 @@ class Dispatch:
             road = self._roads[hook.upstream]
         except (Broken, KeyError) as error:
             log.warning("a webhook in the queue is nobody's: %s", type(error).__name__)
-            return await self._jobs.bury(job.name)
+            return await self._jobs.bury(job.name, self._most_bytes)
         if job.tries > hook.attempts:  # whoever ran it last was killed each time
             log.warning("a webhook was begun %d times and never ended", job.tries - 1)
-            return await self._jobs.bury(job.name)
+            return await self._jobs.bury(job.name, self._most_bytes)
         trip, outcome = Trip(), "done"
         try:
             with contained(webhook.client.request_id):
@@ -147,7 +175,7 @@ class Dispatch:
         except ProxyError as error:
             if trip.may_have_run(error) or job.tries >= hook.attempts:
                 outcome = "dead"
-                await self._jobs.bury(job.name)
+                await self._jobs.bury(job.name, self._most_bytes)
             else:
                 outcome = "retry"
                 await self._jobs.later(job.name, pause(job.tries))

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from proxy.courier import Courier, Road
-from proxy.dispatch import Dispatch
+from proxy.dispatch import Dispatch, Queue
 from proxy.guard.hooks import Deliveries
 from proxy.resources import Resources
 from proxy.settings import Settings
@@ -26,8 +26,8 @@ class Post:
 async def post(settings: Settings, resources: Resources, metrics: Metrics) -> AsyncIterator[Post]:
     """From here on queued webhooks are run; leaving ends that."""
     roads = {name: Road(resources.lines[name], relay, resources.signer) for name, relay in resources.relays.items()}
-    box = resources.sealer.box("webhooks")
-    dispatch = Dispatch(settings.hooks, roads, resources.jobs, box, settings.drain.answers, metrics)
+    queue = Queue(resources.jobs, resources.sealer.box("webhooks"), settings.hook_queue.max_bytes)
+    dispatch = Dispatch(settings.hooks, roads, queue, settings.drain.answers, metrics)
     deliveries = Deliveries(settings.hooks, resources.store)
     dispatch.start()
     try:

@@ -16,7 +16,7 @@ from proxy.guard.challenge import ChallengeSettings
 from proxy.guard.connections import ConnectionSettings
 from proxy.guard.content import ContentSettings
 from proxy.guard.files import UploadSettings
-from proxy.guard.hooks import HookSettings
+from proxy.guard.hooks import HookSettings, QueueSettings
 from proxy.guard.keys import KeySettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
 from proxy.guard.reputation import ReputationSettings
@@ -63,6 +63,7 @@ class Settings(Section):
     streams: StreamSettings = StreamSettings()
     drain: DrainSettings = DrainSettings()
     hooks: dict[str, HookSettings] = Field(default_factory=dict)
+    hook_queue: QueueSettings = QueueSettings()
     uploads: UploadSettings = UploadSettings()
     audit: AuditSettings = AuditSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

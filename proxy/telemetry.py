@@ -133,6 +133,12 @@ class Metrics:
             ["hook", "outcome"],
             registry=registry,
         )
+        self.webhook_queue = Gauge(
+            "sidegate_webhook_queue", "Queued webhooks: waiting, dead", ["state"], registry=registry
+        )
+        self.webhook_queue_bytes = Gauge(
+            "sidegate_webhook_queue_bytes", "What queued webhooks take up, sealed", ["state"], registry=registry
+        )
         self.breaker_open = Gauge(
             "sidegate_breaker_open",
             "1 while the upstream's circuit is open, 0.5 half-open",

@@ -15,7 +15,13 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-WORST = frozenset({"sidegate_breaker_open", "sidegate_store_degraded"})
+# The queue in Redis is everybody's; without Redis there is one process.
+WORST = frozenset(
+    (
+        *("sidegate_breaker_open", "sidegate_store_degraded"),
+        *("sidegate_webhook_queue", "sidegate_webhook_queue_bytes"),
+    )
+)
 SEVERITY = ("ok", "degraded", "draining")
 CIRCUITS = ("closed", "half_open", "open")
 SUMMED = ("sse_connections", "ws_connections", "active_sessions")

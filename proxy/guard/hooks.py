@@ -73,6 +73,13 @@ class HookSettings(Section):
         return [secret.reveal() for secret in (self.secret, self.previous) if secret is not None]
 
 
+class QueueSettings(Section):
+    """The queue of all hooks with `ack: queue`."""
+
+    # Of those that wait, and as much of the dead ones. The largest body, sealed, always fits in.
+    max_bytes: Annotated[int, Field(ge=16_777_216, le=17_179_869_184)] = 67_108_864
+
+
 class OfClient:
     """A stage that judges who sent it."""
 

@@ -216,11 +216,24 @@ class Job:
     at: float = 0.0
 
 
-class Jobs(Protocol):
-    """What is to be done, by whichever replica takes it. All raise StoreDown."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What waits (or is being done), what was given up, and how many bytes of data each of the two has."""
 
-    async def put(self, name: str, data: bytes) -> bool:
-        """In place of a job of that name. False where there are too many."""
+    waiting: int
+    waiting_bytes: int
+    dead: int
+    dead_bytes: int
+
+
+class Jobs(Protocol):
+    """What is to be done, by whichever replica takes it. All raise StoreDown.
+
+    Of what waits, and of what was given up, MOST_JOBS are kept each, and `most_bytes` of data.
+    """
+
+    async def put(self, name: str, data: bytes, most_bytes: int) -> bool:
+        """In place of a job of that name. False where there is no room."""
         ...
 
     async def take(self, lease: float) -> Job | None:
@@ -233,19 +246,19 @@ class Jobs(Protocol):
         """Due again in so many seconds. Unless it `is_try`, this one isn't counted."""
         ...
 
-    async def bury(self, name: str) -> None:
-        """Give it up. The oldest of those given up go where there are too many."""
+    async def bury(self, name: str, most_bytes: int) -> None:
+        """Give it up. The oldest of those given up go where there is no room."""
         ...
 
     async def again(self, name: str) -> bool:
-        """One that was given up is due, as if it were new. False where there is none."""
+        """One that was given up is due, as if it were new, whether there is room or not. False where there is none."""
         ...
 
     async def dead(self, number: int) -> list[Job]:
         """Those that were given up, the latest first."""
         ...
 
-    async def waiting(self) -> int: ...
+    async def held(self) -> Held: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from proxy.store import MOST_JOBS, Job
-
-MAX_BYTES = 64 * 1024 * 1024
+from proxy.store import MOST_JOBS, Held, Job
 
 
 class MemoryJobs:
@@ -17,14 +15,12 @@ class MemoryJobs:
         self._due: dict[str, float] = {}
         self._dead: dict[str, float] = {}  # the oldest first
         self._jobs: dict[str, Job] = {}
-        self._bytes = 0
 
-    async def put(self, name: str, data: bytes) -> bool:
-        if len(self._due) >= MOST_JOBS or self._bytes + len(data) > MAX_BYTES:
+    async def put(self, name: str, data: bytes, most_bytes: int) -> bool:
+        if len(self._due) >= MOST_JOBS or self._bytes(self._due) + len(data) > most_bytes:
             return False
         self._drop(name)
         self._jobs[name] = Job(name, data)
-        self._bytes += len(data)
         self._due[name] = self._clock()
         return True
 
@@ -46,11 +42,11 @@ class MemoryJobs:
             job = self._jobs[name]
             self._jobs[name] = replace(job, tries=job.tries - (not is_try))
 
-    async def bury(self, name: str) -> None:
+    async def bury(self, name: str, most_bytes: int) -> None:
         if self._due.pop(name, None) is None:
             return
         self._dead[name] = self._clock()
-        while len(self._dead) > MOST_JOBS:
+        while len(self._dead) > MOST_JOBS or self._bytes(self._dead) > most_bytes:
             self._drop(next(iter(self._dead)))
 
     async def again(self, name: str) -> bool:
@@ -63,11 +59,13 @@ class MemoryJobs:
     async def dead(self, number: int) -> list[Job]:
         return [replace(self._jobs[name], at=at) for name, at in list(self._dead.items())[::-1][:number]]
 
-    async def waiting(self) -> int:
-        return len(self._due)
+    async def held(self) -> Held:
+        return Held(len(self._due), self._bytes(self._due), len(self._dead), self._bytes(self._dead))
+
+    def _bytes(self, names: Iterable[str]) -> int:
+        return sum(len(self._jobs[name].data) for name in names)
 
     def _drop(self, name: str) -> None:
-        job = self._jobs.pop(name, None)
-        self._bytes -= len(job.data) if job else 0
+        self._jobs.pop(name, None)
         self._due.pop(name, None)
         self._dead.pop(name, None)

@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Annotated, Protocol
 
 import aiohttp
@@ -24,6 +25,7 @@ from proxy.upstream.slots import LineSettings
 
 _KEEPALIVE = 4.0  # Node closes idle connections after 5 s; a POST on a closed one fails, and must not be repeated
 _READ_BYTES = 16 * 1024  # what a stalled stream may hold in memory is a small multiple of this
+_AT_ONCE_BYTES = 1024 * 1024
 _NO_TEXT = re.compile(r"(?:image|audio|video|font)/|application/(?:pdf|zip|gzip)\b")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -245,8 +247,13 @@ async def _post_once(
     pool: aiohttp.ClientSession, settings: HttpSettings, body: Body, headers: dict[str, str]
 ) -> aiohttp.ClientResponse:
     timeout = aiohttp.ClientTimeout(total=None, connect=settings.timeouts.connect)
-    data = stream(body) if isinstance(body, LargeBody) else body
+    data = stream(body) if isinstance(body, LargeBody) else _readable(body)
     return await pool.post(settings.url, data=data, headers=headers, timeout=timeout, allow_redirects=False)
+
+
+def _readable(body: bytes) -> bytes | BytesIO:
+    """aiohttp writes bytes in one go, which would hold everybody up with those of a large webhook."""
+    return body if len(body) <= _AT_ONCE_BYTES else BytesIO(body)
 
 
 class Decoder(Protocol):

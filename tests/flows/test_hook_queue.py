@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -128,18 +129,15 @@ async def test_an_open_circuit_is_no_try(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def is_held(visitor: Visitor, times: int) -> bool:
-    async with visitor.http.get(f"{visitor.ops_url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as told:
-        lines = (await told.text()).splitlines()
-    named = 'sidegate_webhooks_total{hook="git",outcome="held"} '
-    return any(line.startswith(named) and float(line.removeprefix(named)) >= times for line in lines)
+    return await shows(visitor, 'sidegate_webhooks_total{hook="git",outcome="held"}', times, 1_000_000)
 
 
 async def test_one_that_ended_its_process_each_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a killed process leaves of it: that it was taken."""
     put = MemoryJobs.put
 
-    async def taken_before(jobs: MemoryJobs, name: str, data: bytes) -> bool:
-        is_kept = await put(jobs, name, data)
+    async def taken_before(jobs: MemoryJobs, name: str, data: bytes, most_bytes: int) -> bool:
+        is_kept = await put(jobs, name, data, most_bytes)
         for _ in range(3):
             assert await jobs.take(0)
         return is_kept
@@ -152,7 +150,7 @@ async def test_one_that_ended_its_process_each_time_is_given_up(monkeypatch: pyt
 
 
 async def test_where_the_queue_is_full_the_provider_is_told_and_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def full(jobs: MemoryJobs, name: str, data: bytes) -> bool:
+    async def full(jobs: MemoryJobs, name: str, data: bytes, most_bytes: int) -> bool:
         return False
 
     async with queued(GOOD) as (visitor, _):
@@ -160,6 +158,38 @@ async def test_where_the_queue_is_full_the_provider_is_told_and_may_come_again(m
             patch.setattr(MemoryJobs, "put", full)
             assert (await send(visitor, "git", signed("github")))[0] == 503
         assert (await send(visitor, "git", signed("github")))[0] == 202
+
+
+async def test_its_bytes_are_bounded_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bodies of 7 MB are 19 MB sealed, where 16 MiB may wait."""
+    monkeypatch.setattr(dispatch, "TELL_SECONDS", 0.02)
+    hooks = {"git": QUEUE["git"] | {"max_body_bytes": 10_000_000}}
+    async with webhook(lambda _: BAD) as upstream:
+        line = {"kind": "n8n", "url": upstream.url, "breaker": {"failures": 1, "cooldown": 60}}
+        queue = {"max_bytes": 16_777_216}
+        async with sidegate(line, hooks=hooks, ops=OPS, hook_queue=queue) as visitor:
+            told = []
+            for each in (b"a", b"b"):
+                body = b'{"said":"' + each * 7_000_000 + b'"}'
+                url, headers = f"{visitor.url}/hooks/git", signed("github", body)
+                async with visitor.http.post(url, data=BytesIO(body), headers=headers) as response:
+                    told.append(response.status)
+            assert told == [202, 503]
+            size = 4 * 7_000_011 // 3
+            await until(lambda: gauge(visitor, "sidegate_webhook_queue", "waiting", 1, 1))
+            await until(lambda: gauge(visitor, "sidegate_webhook_queue_bytes", "waiting", size, size + 1000))
+            assert await gauge(visitor, "sidegate_webhook_queue_bytes", "dead", 0, 0)
+
+
+async def gauge(visitor: Visitor, name: str, state: str, least: int, most: int) -> bool:
+    return await shows(visitor, f'{name}{{state="{state}"}}', least, most)
+
+
+async def shows(visitor: Visitor, named: str, least: int, most: int) -> bool:
+    """A metric between the two."""
+    async with visitor.http.get(f"{visitor.ops_url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}) as told:
+        figures = dict(line.rsplit(" ", 1) for line in (await told.text()).splitlines() if not line.startswith("#"))
+    return least <= float(figures.get(named, -1)) <= most
 
 
 async def test_while_redis_is_away_nothing_is_acknowledged_that_could_be_lost() -> None:

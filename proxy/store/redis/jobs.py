@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.store import MOST_JOBS, Job
+from proxy.store import MOST_JOBS, Held, Job
 from proxy.store.redis.link import Link, key
 
-KEYS = [key("hooks/jobs", kind) for kind in ("due", "data", "tries", "dead")]
+KEYS = [key("hooks/jobs", kind) for kind in ("due", "data", "tries", "dead", "bytes")]
 
 
 class RedisJobs:
@@ -15,8 +15,8 @@ class RedisJobs:
         self._link = link
         self._script = link.script("jobs")
 
-    async def put(self, name: str, data: bytes) -> bool:
-        return bool(await self._ask("put", name, data))
+    async def put(self, name: str, data: bytes, most_bytes: int) -> bool:
+        return bool(await self._ask("put", name, data, most_bytes))
 
     async def take(self, lease: float) -> Job | None:
         found = await self._ask("take", "", f"{lease:.3f}")
@@ -28,8 +28,8 @@ class RedisJobs:
     async def later(self, name: str, seconds: float, *, is_try: bool = True) -> None:
         await self._ask("later" if is_try else "hold", name, f"{seconds:.3f}")
 
-    async def bury(self, name: str) -> None:
-        await self._ask("bury", name)
+    async def bury(self, name: str, most_bytes: int) -> None:
+        await self._ask("bury", name, "", most_bytes)
 
     async def again(self, name: str) -> bool:
         return bool(await self._ask("again", name))
@@ -38,8 +38,9 @@ class RedisJobs:
         found = await self._ask("dead", "", number)
         return [Job(name.decode(), data, int(tries), float(at)) for name, data, tries, at in found]
 
-    async def waiting(self) -> int:
-        return int(await self._link.ask(lambda: self._link.redis.zcard(KEYS[0])))
+    async def held(self) -> Held:
+        return Held(*await self._ask("held", ""))
 
-    async def _ask(self, what: str, name: str, more: str | bytes | int = "") -> Any:  # Any: as redis-py parses it
-        return await self._link.ask(lambda: self._script(KEYS, [what, MOST_JOBS, name, more]))
+    # Any: as redis-py parses it
+    async def _ask(self, what: str, name: str, more: str | bytes | int = "", most_bytes: int = 0) -> Any:
+        return await self._link.ask(lambda: self._script(KEYS, [what, MOST_JOBS, most_bytes, name, more]))
