@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo  # the one way to queue an answer behind those before it
 from multidict import CIMultiDict
@@ -14,10 +14,29 @@ from proxy.edge import http1
 from proxy.edge.http1 import Chunked, Length
 from proxy.errors import BadRequest, HeadersTooLarge
 
-if TYPE_CHECKING:
-    from proxy.edge.runner import Connection
-
 Item = tuple[RawRequestMessage | _ErrInfo, StreamReader]
+
+
+class Host(Protocol):
+    """The connection that an intake belongs to."""
+
+    @property
+    def is_reading_paused(self) -> bool: ...
+
+    def is_queue_full(self, more: int) -> bool: ...
+
+    def make_parser(self) -> HttpRequestParser: ...
+
+    def watch_head(self) -> None:
+        """There may be a beginning of a head, which has only so much time."""
+
+    def unwatch_head(self) -> None: ...
+
+    def refusal(self, error: BadRequest) -> Item:
+        """What stands in the place of a request that is none."""
+
+    def break_off(self, payload: StreamReader, refusal: Item) -> None:
+        """The body of a request that is known already turned out to be malformed."""
 
 
 class Intake:
@@ -39,7 +58,7 @@ class Intake:
         "is_refused",
     )
 
-    def __init__(self, parser: Any, connection: Connection) -> None:  # Any: the C parser has no annotations
+    def __init__(self, parser: Any, connection: Host) -> None:  # Any: the C parser has no annotations
         self._made: Any | None = parser
         self._connection = connection
         self._head = bytearray()

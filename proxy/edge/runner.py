@@ -96,7 +96,7 @@ class Connection(RequestHandler):
         """Have this done whenever bytes of a WebSocket come; aiohttp's own heartbeat uses the same place."""
         self._data_received_cb = act
 
-    # What the intake needs to know
+    # What the intake needs to know (intake.Host)
 
     @property
     def is_reading_paused(self) -> bool:
