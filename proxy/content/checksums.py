@@ -49,7 +49,7 @@ _IBAN_LENGTHS = {
     for length, countries in {
         15: "NO", 16: "BE", 18: "DK FO FI GL NL SD FK", 19: "MK SI", 20: "AT BA EE KZ XK LT LU MN",
         21: "HR LV LI CH", 22: "BH BG CR DE GE IE ME RS GB VA", 23: "GI IQ IL OM TL AE SO",
-        24: "AD CZ DJ MD PK RO SA SK ES SE TN VG", 25: "PT ST LY", 26: "IS TR", 27: "FR GR IT MR MC SM BI",
+        24: "AD CZ DJ MD PK RO SA SK ES SE TN VG", 25: "PT ST LY", 26: "IS TR", 27: "FR GR IT MR MC SM BI DJ",
         28: "AL AZ BY CY DO GT HN HU LB PL SV NI", 29: "BR EG PS QA UA", 30: "JO KW MU YE", 31: "MT SC", 33: "RU LC",
     }.items()
 }  # fmt: skip

@@ -17,13 +17,15 @@ _WORDS = {
         rf"\b(?:insurance|policy|member|subscriber|medicare|medicaid|health plan){_NUMBER}|\bmbi\b",
         r"\begk\b|versicher\w*|krankenkasse\w*|\bpolice\b|assurance|p[oó]lizas?|seguro|polizza|assicurazione",
         r"ap[oó]lice",
-        r"verzekering\w*|polis(?:nummer|\b)|ubezpiecze\w*|sigorta\w*",
+        r"verzekering\w*|polis(?:nummer|y|[aeę]|\b)|ubezpiecze\w*|sigorta\w*",
+        r"poliçe(?: numara\w*)?|försäkring\w*|보험|증권",
         r"полис\w*|страхов\w*|بوليصة|تأمين|बीमा|पॉलिसी|保单|保單|保险|保險|保険|証券番号",
     ),
     "account": (
         rf"\b(?:account|acct|acc|a/c)\b\.?{_NUMBER}",
-        r"\bkonto(?:nummer|nr|\b)|bankverbindung|\bcompte\b|\bcuenta\b|\bconto\b|\bconta\b|rekening\w*|\brachun\w*",
-        r"\bhesap\w*|сч[её]т\w*|حساب|खाता|खाते|账号|帳號|账户|帳戶|口座\w*",
+        r"\bkonto(?:nummer|nr|\b)|\bkto\b|bankverbindung|\bcompte\b|\bcuenta\b|\bconto\b|\bconta\b|rekening\w*",
+        r"\brachun\w*|\bkonta\b|\btilinumero|계좌",
+        r"\bhesa[pb]\w*(?: numara\w*)?|сч[её]т\w*|حساب|खाता|खाते|账号|帳號|账户|帳戶|口座\w*",
     ),
     "ssn": (r"\bssn\b|social.?security|\bsocial\b",),
     "phone": (
@@ -35,8 +37,10 @@ _WORDS = {
         r"t[eé]l[eé]phone|\bportable\b|\bappel\w*|\bjoindre\b|tel[eé]fonos?|m[oó]vil|celular",
         r"\bll[aá]m\w*|telefono|cellulare|chiam\w*|telefone|telem[oó]vel|\bligu\w*|\bligar\b|telefoon\w*",
         r"\bbel(?:len)?\b",
-        r"zadzwo\w*|\bkom[oó]rk\w*|numaram|\barayın|\baramak\b",
-        r"телефон\w*|\bтел\b|позвон\w*|звон\w*|мобильн\w*|هاتف|جوال|اتصل|फ़ोन|फोन|मोबाइल|电话|電話|手机|手機|携帯|致电",
+        r"zadzwo\w*|\bkom[oó]rk\w*|numaram|\barayın|\baramak\b|\btlf?\b|\btelp\b|\bpuh\b|\bcel\b|\bfono\b",
+        r"τηλ[έε]?\w*|κινητ[όο]|טלפון|נייד|โทร|เบอร์|điện thoại|전화|휴대폰|연락처",
+        r"телефон\w*|тел[.:]|позвон\w*|звон\w*|мобильн\w*|هاتف|جوال|اتصل|फ़ोन|फोन|मोबाइल",
+        r"电话|電話|手机|手機|携帯|致电",
     ),
     "thing": (
         r"\btracking\b|\bshipments?\b|\bparcels?\b|\barticle\b|\bsku\b|\bisbn\b|\bissn\b|\bean\b|\bupc\b|\bbarcode\b",
@@ -54,7 +58,8 @@ _WORDS = {
 }
 _WORD = re2.compile("(?i)" + "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in _WORDS.items()))
 _JUST_NUMBER = re.compile(
-    r"\b(?:number|numero|número|numéro|nummer|номер|رقم|号码|號碼|番号)\W{0,3}(?:is|ist|es|est|è|é)?\W{0,3}\Z",
+    r"(?:number|numero|número|numéro|nummer|numer|numeroni|nomor|numărul|номер|رقم|号码|號碼|番号)\W{0,3}"
+    r"(?:(?:is|ist|es|est|è|é|e|er|är|on|to|meu|saya)\W{1,3}){0,2}\Z",
     re.IGNORECASE,
 )
 

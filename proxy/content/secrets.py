@@ -33,7 +33,7 @@ _AUTHORIZATION = re2.compile(
 )
 _WORDS = (
     r"(?:token|secrets?|passwords?|passwd|pwd|passphrase|passcode|passwort|kennwort|contrase(?:ñ|n)a|clave|mot de passe"
-    r"|senha|wachtwoord|has[lł]o|парол[ья]|密码|密碼|パスワード"
+    r"|senha|wachtwoord|has[lł]o|парол[ья]|密码|密碼|パスワード|비밀번호|كلمة المرور|पासवर्ड|parol[ae]|şifre(?:m|si)?"
     r"|(?:api|access|auth|private|secret|signing|encryption)[ _-]?keys?"
     r"|(?:account|license)[ _-]?keys?|access[ _-]?id|client[ _-]?(?:secret|srt|id)|app[ _-]?(?:secret|id)"
     r"|credentials?|creds?|_auth|_pass|\bkeys?\b|_keys?\b|(?-i:[a-z]Keys?)\b)"
@@ -42,20 +42,31 @@ _WORD = re2.compile("(?i)" + _WORDS)
 # What may stand behind the word in code and prose, and the beginning of the value.
 _VALUE = re.compile(
     r"[A-Za-z0-9_.\[\]-]{0,32}[\"'`\\]{0,3}"
-    r"(?:\s{0,8}(?:=>|:=|->|==?|:|\|\|:?|,)|\s{1,3}(?:is|are|ist|lautet|es|est|é|è|to)\b:?|\s)"
+    r"(?:\s{0,8}(?:=>|:{1,3}=|->|==?|:|\|\|:?|,|是|为|為|は)|\s{1,3}(?:is|are|ist|lautet|es|est|é|è|to)\b:?|\s)"
     r"\s{0,8}(?:[a-z]{1,8}\()?\\?([\"'`(]?)([^\s\"'`]{6,64})",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(r"pass|pwd|kennwort|contrase|clave|senha|wachtwoord|has[lł]o|парол|密|パス", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"pass|pwd|kennwort|contrase|clave|senha|wachtwoord|has[lł]o|парол|密|パス|비밀|كلمة|पासवर्ड|parol|şifre",
+    re.IGNORECASE,
+)
 _HOLLOW = re.compile(
-    r"\*{3}|#{4}|0{12}|\.{3}|x{4}|your|<|\$\{|\{\{|\$\(|%\(|%s|example\.|changeme|placeholder|redacted"
-    r"|^[$%{\[<(]|[A-Za-z_]\(",
+    r"\*{3}|#{4}|0{12}|\.{3}|x{4}|your|<|\$\{|\{\{|\$\(|%\(|%s|example|placeholder|redacted|dummy"
+    r"|change[ _-]?(?:me|this)|replace[ _-]?(?:me|this|with)|^[$%{\[<(]|[A-Za-z_]\(|\A(?:[a-z]{3,4}-)?1234567890\Z"
+    r"|\A(?:pass(?:word|wd)?|secret|root|admin|user|guest|test|postgres|mysql|token)\Z",
     re.IGNORECASE,
 )
 _NAMES = re.compile(r"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")  # a.b.c, of code
+# A name in front of the word that says that what follows is none, or may be known.
+_INNOCENT = re.compile(
+    r"(?:public(?:[ _-]?key)?|fake|dummy|mock|example|sample|invalid|wrong|non[a-z]{0,12}|not)[ _-]?\Z", re.IGNORECASE
+)
+_LONGEST_NAME = 24
+_VARIABLE = re.compile(r"[a-z]+(?:_[a-z]+)+\d{0,2}|[a-z]+_v\d|\w+(?:/[\w-]+)*/[\w-]+\.[a-z]{2,4}")
+_FIELD = re.compile(r"[a-z]\w{0,24}(?:\.[a-z]\w{0,24}){2,}")
 _ODD = re.compile(r"[A-Za-z][_=!@#$%^&*~-][A-Za-z]")
 _SIGN = re.compile(r"[=:>]")
-_ASSIGNS = re.compile(r"[=:>|,]|\s(?:is|are|ist|lautet|es|est|é|è|to)\s", re.IGNORECASE)
+_ASSIGNS = re.compile(r"[=:>|,是为為は]|парол[ья]\s|\s(?:is|are|ist|lautet|es|est|é|è|to)\s", re.IGNORECASE)
 _REST = re.compile(r"[^\s\"'`]*")
 _ENDS = re.compile(r"[.,;:!?)\]}>\\]+\Z")
 _LEAST_ENTROPY = 2.8  # bits a character; a number of 16 digits has at most 3.3, a word of 12 letters about 3
@@ -90,7 +101,7 @@ def _assigned(text: str) -> Iterator[Span]:
     at = 0
     for word in _WORD.finditer(text):
         match = _VALUE.match(text, word.end()) if word.start() >= at else None
-        if match is None:
+        if match is None or _INNOCENT.search(text, max(0, word.start() - _LONGEST_NAME), word.start()):
             continue
         said = text[word.start() : match.start(2)]
         if _is_secret(_ENDS.sub("", match[2]), said, is_quoted=match[1] in ('"', "'", "`")):
@@ -105,9 +116,11 @@ def _is_secret(value: str, word: str, *, is_quoted: bool) -> bool:
     is_password = is_assigned and _PASSWORD.search(word) is not None
     if _is_hollow(value) or "://" in value or not (_is_mixed(value) or (is_password and is_quoted and _is_odd(value))):
         return False
+    if not is_quoted and _FIELD.fullmatch(value):
+        return False
     if is_password:
         return len(value) >= 6
-    if _NAMES.fullmatch(value) and not is_quoted:
+    if not is_quoted and (_NAMES.fullmatch(value) or _VARIABLE.fullmatch(value)):
         return False
     if value.isdigit():
         return len(value) >= 12 and _entropy(value) >= 2

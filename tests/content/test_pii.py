@@ -202,6 +202,7 @@ def test_nine_digits_are_no_social_security_number_without_a_word() -> None:
     [
         ("My account number is ", "80860263"), ("acct no. ", "65809932"), ("Kontonummer: ", "28173169"),
         ("Número de cuenta ", "76615573796"), ("номер счёта ", "40817810099910004312"), ("账号：", "6222020200112233"),
+        ("meine Kto-Nr. ", "28173169"), ("numer konta ", "28173169"), ("hesap numaram ", "28173169"),
         ("account #", "39078576"), ("my account at the bank is ", "12-345-678"),
     ],
 )  # fmt: skip
@@ -228,6 +229,7 @@ def test_a_number_that_no_account_word_announces_is_left(text: str) -> None:
         ("claim for policy number: ", "YGE926050948"), ("policy #", "HO-9151-072815"), ("Policy no. ", "98-418-5517-6"),
         ("Versicherungsnummer lautet ", "M37 639 710"), ("número de póliza ", "17-038-9618-4"), ("Member ID ",
         "A18762863"),
+        ("numer polisy ", "SAH-325927"), ("poliçe numaram ", "YG926050"), ("보험 증권 번호 ", "YG926050"),
         ("policy ", "12345678AB"), ("insurance id ", "1EG4-TE5-MK73"),
     ],
 )  # fmt: skip
@@ -260,7 +262,10 @@ def test_a_phone_is_found_by_its_form(phone: str) -> None:
 @pytest.mark.parametrize(
     ("text", "phone"),
     [
-        ("call me on 668 5702", "668 5702"), ("Telefon: 40612345", "40612345"), ("电话13812345678", "13812345678"),
+        ("call me on 668 5702", "668 5702"), ("Telefon: 40612345", "40612345"),
+        ("тел.: 8 (959) 277-96-38", "8 (959) 277-96-38"),
+        ("mitt nummer är 453 20 002", "453 20 002"), ("mój numer to 574 204 690", "574 204 690"),
+        ("โทร 81 234 567", "81 234 567"), ("电话13812345678", "13812345678"),
         ("Phone:\n780 6326\n", "780 6326"), ("455 6186 office", "455 6186"), ("my number is 40612345", "40612345"),
         ("reach me at 21 12 34", "21 12 34"),
     ],
