@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +25,9 @@ from proxy.rates import NoSets, rates, table
 from proxy.reading import load
 
 MAX_LINE_BYTES = 4_194_304
+BATCH = 250  # lines that are judged together
+ALONE = 4  # batches that take less time than starting other processes
+AHEAD = 2 * (os.cpu_count() or 1)  # batches that may wait
 SHOWN_CHARS = 60
 
 
@@ -57,8 +64,9 @@ class Scanner:
         masked = find(text, self._kinds, self._pii.exclude)
         if finding.action == "block":
             return Scanned(finding, masked, "")
-        vault = Vault() if self._pii.mode == "restore" else None
-        return Scanned(finding, masked, Masker(self._kinds, self._pii.exclude, vault).text(finding.text))
+        masker = Masker(self._kinds, self._pii.exclude, Vault() if self._pii.mode == "restore" else None)
+        is_sanitized = finding.text != text
+        return Scanned(finding, masked, masker.text(finding.text) if is_sanitized else masker.replaced(text, masked))
 
     def judge(self, text: str) -> tuple[Finding, tuple[Span, ...]]:
         scanned = self.scan(text)
@@ -108,13 +116,13 @@ def scan(
     given = [value for value in (text, file, jsonl, corpus) if value is not None]
     if len(given) != 1:
         raise click.UsageError("give one of TEXT, --file, --jsonl and --corpus")
-    scanner = Scanner(_settings(path, site))
+    settings = _settings(path, site)
     if jsonl is not None:
-        _lines(jsonl, scanner)
+        _lines(jsonl, settings)
     elif corpus is not None:
-        _measure(corpus, scanner)
+        _measure(corpus, Scanner(settings))
     else:
-        for line in scanner.explain(file.read_text("utf-8", "replace") if file else text or ""):
+        for line in Scanner(settings).explain(file.read_text("utf-8", "replace") if file else text or ""):
             click.echo(line)
 
 
@@ -135,22 +143,63 @@ def _settings(path: Path | None, site: str | None) -> ContentSettings:
     return settings.site_content(site)
 
 
-def _lines(lines: IO[bytes], scanner: Scanner) -> None:
+def _lines(lines: IO[bytes], settings: ContentSettings) -> None:
     """A line out for each line in, in order. The first that can't be read ends it."""
-    write: Callable[[bytes], object] = sys.stdout.buffer.write
-    for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES), b""), 1):
+    for written, bad in _scanned(_batches(lines), settings):
+        sys.stdout.buffer.write(written)
+        if bad is not None:
+            sys.stdout.buffer.flush()
+            raise click.ClickException(f'line {bad}: write an object such as {{"text": "…"}}')
+    sys.stdout.buffer.flush()
+
+
+Batch = tuple[int, list[bytes]]  # the number of its first line, and its lines
+Judged = tuple[bytes, int | None]  # what is written, and the number of the line that can't be read
+
+
+def _batches(lines: IO[bytes]) -> Iterator[Batch]:
+    numbered = enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES), b""), 1)
+    while batch := list(islice(numbered, BATCH)):
+        yield batch[0][0], [line for _, line in batch]
+
+
+def _scanned(batches: Iterator[Batch], settings: ContentSettings) -> Iterator[Judged]:
+    """In order. The first ones here, the rest in as many processes as there are cores, a few ahead of what is read."""
+    _prepare(settings)
+    for batch in islice(batches, ALONE):
+        yield _judge(batch)
+    with ProcessPoolExecutor(initializer=_prepare, initargs=(settings,)) as pool:
+        ahead: deque[Future[Judged]] = deque()
+        for batch in batches:
+            ahead.append(pool.submit(_judge, batch))
+            if len(ahead) > AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+_scanners: list[Scanner] = []  # this process's, since a pool's functions get nothing but what can be pickled
+
+
+def _prepare(settings: ContentSettings) -> None:
+    _scanners[:] = [Scanner(settings)]
+
+
+def _judge(batch: Batch) -> Judged:
+    (scanner,) = _scanners
+    first, lines = batch
+    written: list[bytes] = []
+    for number, line in enumerate(lines, first):
         if not line.strip():
             continue
         try:
-            row = orjson.loads(line)
-            text = row["text"]
+            text = orjson.loads(line)["text"]
             if not isinstance(text, str):
                 raise TypeError
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            sys.stdout.flush()
-            raise click.ClickException(f'line {number}: write an object such as {{"text": "…"}}') from None
-        write(orjson.dumps(scanner.scan(text).row(), option=orjson.OPT_APPEND_NEWLINE))
-    sys.stdout.buffer.flush()
+            return b"".join(written), number
+        written.append(orjson.dumps(scanner.scan(text).row(), option=orjson.OPT_APPEND_NEWLINE))
+    return b"".join(written), None
 
 
 def _measure(folder: Path, scanner: Scanner) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from proxy.__main__ import main
 from proxy.guard.content import ContentSettings
 from proxy.rates import NoSets, rates
-from proxy.scan import MAX_LINE_BYTES, SHOWN_CHARS, Scanner, shown
+from proxy.scan import ALONE, BATCH, MAX_LINE_BYTES, SHOWN_CHARS, Scanner, shown
 
 ATTACK = "<script>alert('x')</script>"
 
@@ -102,6 +102,26 @@ def test_a_line_that_cant_be_read_ends_it_with_its_number(line: str) -> None:
     result = run("--jsonl", "-", text=f'{{"text": "a"}}\n{line}\n')
     assert result.exit_code == 1
     assert "line 2: write an object such as" in result.output
+
+
+def test_many_lines_are_shared_among_processes_and_stay_in_order(tmp_path: Path) -> None:
+    """With the settings of the site in all of them."""
+    config = tmp_path / "sidegate.yaml"
+    config.write_text(
+        "environment: development\nupstreams: {e: {kind: echo}}\ncontent: {rules: {xss: flag}}\nsites: {a: {}}"
+    )
+    count = 3 * ALONE * BATCH + 7
+    rows = [{"text": f"{number} {ATTACK}"} for number in range(count)]
+    assert [row["text"] for row in answers(*rows, args=("--config", str(config)))] == [row["text"] for row in rows]
+
+
+def test_a_bad_line_far_down_ends_it_behind_all_before_it() -> None:
+    good = 2 * ALONE * BATCH + 3
+    result = run("--jsonl", "-", text='{"text": "a"}\n' * good + "nothing\n" + '{"text": "a"}\n' * BATCH)
+    assert result.exit_code == 1
+    *answered, told = result.output.splitlines()
+    assert len(answered) == good
+    assert told.startswith(f"Error: line {good + 1}: ")
 
 
 def test_a_sites_own_rules_apply(tmp_path: Path) -> None:

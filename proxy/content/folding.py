@@ -16,6 +16,8 @@ _INVISIBLE = re.compile(
     "\U000e0000-\U000e0fff]"
 )
 
+MAX_REMEMBERED = 20_000  # characters, about 2 MB: more than any language's everyday ones
+
 
 @dataclass(frozen=True, slots=True)
 class Folded:
@@ -35,11 +37,9 @@ class _Table(dict[int, str]):
     """For str.translate: one character for one, so that places stay."""
 
     def __missing__(self, code: int) -> str:
-        char = chr(code)
-        folded = _ascii(char)
-        if folded == char:
-            raise LookupError  # unchanged, and not remembered: only what changes takes memory
-        self[code] = folded
+        folded = _ascii(chr(code))
+        if len(self) < MAX_REMEMBERED:
+            self[code] = folded
         return folded
 
 

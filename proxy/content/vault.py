@@ -10,7 +10,7 @@ import hmac
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -94,10 +94,13 @@ class Masker:
         self.counts: Counter[str] = Counter()
 
     def text(self, text: str) -> str:
-        spans = list(find(text, self._kinds, self._exclude))
+        return self.replaced(text, find(text, self._kinds, self._exclude))
+
+    def replaced(self, text: str, spans: Sequence[Span]) -> str:
+        """The text, in which `spans` were found."""
         if self._vault is not None:
             found = [span for span in look_alikes(text) if all(_are_apart(span, other) for other in spans)]
-            spans = sorted(spans + found)
+            spans = sorted((*spans, *found))
         out: list[str] = []
         at = 0
         for span in spans:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.content import folding
 from proxy.content.folding import fold
 
 
@@ -32,3 +34,8 @@ def test_a_stretch_of_the_folded_text_is_the_folded_stretch(text: str, data: st.
         end = data.draw(st.integers(start + 1, len(folded.text)))
         first, last = folded.original(start, end)
         assert fold(text[first:last]).text == folded.text[start:end]
+
+
+def test_more_characters_than_are_remembered_are_folded_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "MAX_REMEMBERED", 0)
+    assert fold("\u0c68中\u0c68").text == "2中2"
