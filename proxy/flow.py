@@ -4,6 +4,7 @@
     edge --> answer(request, sink)         message stages            once per message
                                            a kept answer, or: upstream, slot, circuit, sign, open
          <-- done | fail                   filter, send              once per piece
+    edge --> judge(request)                message stages            once per message to an execution that waits
     edge --> deliver(webhook)              webhook stages, courier   once per provider's webhook
 
 Everything here is order. What each step does is in guard/, upstream/ and filters/.
@@ -48,6 +49,10 @@ class Flow:
         """Let a connection in, or raise Denied."""
         return await self._pass(self.connect_stages, client, client.request_id, client)
 
+    async def judge(self, request: Request) -> Request:
+        """Let a message go on to an execution that waits for it, or raise Denied."""
+        return await self._pass(self.message_stages, request, request.id, request.client)
+
     async def deliver(self, webhook: Webhook) -> Reply:
         """Take a provider's webhook to its workflow; what the provider is to be answered. Raises ProxyError."""
         webhook = await self._pass(self.webhook_stages, webhook, webhook.client.request_id, webhook.client)
@@ -71,7 +76,7 @@ class Flow:
             self.metrics.answers.labels(request.site.name, outcome).inc()
 
     async def _answer(self, request: Request, sink: Sink, watch: Stopwatch) -> None:
-        request = await self._pass(self.message_stages, request, request.id, request.client)
+        request = await self.judge(request)
         sink.admit(request)
         if (cache := self.caches.get(request.site.name)) is not None and await cache.takes(request):
             if await cache.answer(request, sink):
@@ -96,11 +101,8 @@ class Flow:
                 request.bill.begin(request.message.text)
                 async with line.upstream.open(request, body, self.signer.sign(request, body)) as pieces:
                     await sink.start()
-                    has_begun = False
                     async for piece in pieces:
-                        if not has_begun:
-                            has_begun = True
-                            attempt.ok()
+                        if attempt.ok():
                             self.metrics.first_piece.labels(line.name).observe(watch.seconds())
                         request.bill.output += len(piece)
                         with contained(request.id, OutputBlocked):
@@ -130,8 +132,6 @@ class Flow:
                 denied.stage = stage.name
                 tell_denied(self.metrics, denied, stage.mode, request_id, client.ip)
                 if stage.mode == "enforce":
-                    if denied.avoids:
-                        self.metrics.avoided.labels(denied.avoids).inc()
                     for told in self.denied:
                         told(denied, client)
                     raise

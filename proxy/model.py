@@ -82,7 +82,7 @@ class Client:
 
     request_id: str
     ip: str
-    route: str  # session, refresh, ticket, end, messages, answers, events, ws
+    route: str  # session, refresh, ticket, end, messages, answers, events, ws, widget, waiting, pressed
     method: str = "GET"
     host: str = ""
     scheme: str = "http"
@@ -170,6 +170,15 @@ class Usage:
     output_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A run of a workflow that asks its visitor back, and waits. `token`: n8n's, to go on with it."""
+
+    upstream: str  # by name
+    id: str
+    token: str = field(default="", repr=False)
+
+
 class Bill:
     """What one message costs, as it becomes known; whoever reserved for it is told at the end. Not frozen: one object
     goes along with a message, however often the message is enriched."""
@@ -179,6 +188,7 @@ class Bill:
         self.usage: Usage | None = None  # where the upstream says so
         self.output = 0  # characters that the upstream sent
         self.message_bytes = 0
+        self.waiting: Execution | None = None  # it has no answer yet: what it began waits for the visitor
         self._settle: list[Callable[[Bill], None]] = []
 
     @property

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from proxy import guard, hooks
 from proxy.content.pii import find
 from proxy.edge.admin import AdminEdge
+from proxy.edge.begun import Beginnings
 from proxy.edge.chat import ChatEdge
 from proxy.edge.embed import EmbedEdge
 from proxy.edge.headers import Cors, security_headers
+from proxy.edge.heartbeat import Heartbeats
 from proxy.edge.hooks import HooksEdge
 from proxy.edge.live import Live
 from proxy.edge.memory import Memory
@@ -24,6 +26,7 @@ from proxy.edge.server import Application, ops_app, public_app
 from proxy.edge.session import SessionEdge
 from proxy.edge.sse import Pings
 from proxy.edge.uploads import Uploads
+from proxy.edge.waiting import Means, WaitingEdge
 from proxy.edge.websocket import WebSocketEdge
 from proxy.edge.widget import WidgetEdge
 from proxy.filters import chain_maker
@@ -47,6 +50,7 @@ from proxy.settings import Settings
 from proxy.store.failover import FailoverStore
 from proxy.streams.answers import Answers
 from proxy.streams.cache import Cache
+from proxy.streams.executions import Executions
 from proxy.streams.push import Address
 from proxy.telemetry import Metrics
 from proxy.totals import Report
@@ -129,6 +133,8 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     )
     answers = _answers(settings, resources, metrics)
     uploads = Uploads(settings.uploads, settings.sites_with_files(), settings.listen.max_body_bytes, metrics)
+    executions = Executions(resources.sealer)
+    beginnings = Beginnings(executions, sessions, reader)
     resources.revocations.on_change(lambda: answers.expel(resources.revocations.is_revoked))
     public = public_app(
         chat=ChatEdge(flow, reader, answers, settings.streams, live, connections, uploads),
@@ -166,6 +172,21 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             live,
             uploads,
             settings.session.lifetime,
+            beginnings,
+        ),
+        questions=WaitingEdge(
+            Means(
+                flow=flow,
+                executions=executions,
+                keeper=resources.keeper,
+                owned=resources.owned,
+                revocations=resources.revocations,
+            ),
+            beginnings,
+            Heartbeats(settings.streams.heartbeat),
+            live,
+            connections,
+            max_bytes=settings.listen.max_body_bytes,
         ),
         session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),
         page=PageEdge(reader, host, sites),

@@ -266,6 +266,8 @@ def audit(event: str, **fields: object) -> None:
 def tell_denied(metrics: Metrics, denied: Denied, mode: str, request_id: str, ip: str) -> None:
     """Count and log a refusal, or what `observe` would have refused."""
     metrics.denied.labels(denied.stage, denied.code, mode).inc()
+    if denied.avoids and mode == "enforce":
+        metrics.avoided.labels(denied.avoids).inc()
     audit(
         "DENIED" if mode == "enforce" else "WOULD_DENY",
         stage=denied.stage, code=denied.code, detail=denied.detail, request_id=request_id, ip=ip,

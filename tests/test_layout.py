@@ -73,6 +73,7 @@ def test_every_module_of_the_path_has_its_test_or_is_covered_by_a_flow() -> None
         "guard/prefetch.py": "flows/test_avoided.py",
         "upstream/line.py": "flows/test_lines.py",
         "upstream/relay.py": "flows/test_hooks.py",
+        "upstream/waiting.py": "flows/test_waiting.py",
         "store/memory.py": "store/test_contract.py",
         "store/redis/circuits.py": "store/test_circuits.py",
         "store/redis/counts.py": "store/test_contract.py",

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from proxy import __version__
-from proxy.edge import openai, widget
+from proxy.edge import openai, waiting, widget
 from proxy.edge.admin import AdminEdge
 from proxy.edge.chat import ChatEdge
 from proxy.edge.embed import EmbedEdge
@@ -23,6 +23,7 @@ from proxy.edge.problem import problem
 from proxy.edge.push import EventsEdge, PushEdge
 from proxy.edge.read import REQUEST_ID, Reader
 from proxy.edge.session import SessionEdge
+from proxy.edge.waiting import WaitingEdge
 from proxy.edge.websocket import WebSocketEdge
 from proxy.edge.widget import WidgetEdge
 from proxy.errors import BadRequest, ClientGone, MethodNotAllowed, NotFound, OriginDenied, ProxyError, TooLarge
@@ -37,6 +38,7 @@ Refusal = Callable[[web.Request, ProxyError, str], web.Response]
 # Paths whose clients read errors in a form of their own, by their beginning.
 REFUSALS: Mapping[str, Refusal] = {
     "/chat/": widget.refusal,
+    "/webhook-waiting/": waiting.refusal,
     "/v1/chat/completions": openai.refusal,
     "/v1/models": openai.refusal,
 }
@@ -44,7 +46,7 @@ REFUSALS: Mapping[str, Refusal] = {
 
 def public_app(
     *, chat: ChatEdge, websocket: WebSocketEdge, events: EventsEdge, session: SessionEdge, page: PageEdge,
-    completions: OpenAiEdge, chats: WidgetEdge, embed: EmbedEdge,
+    completions: OpenAiEdge, chats: WidgetEdge, questions: WaitingEdge, embed: EmbedEdge,
     hooks: HooksEdge, reader: Reader, host: Host, cors: Cors, base_headers: Mapping[str, str], metrics: Metrics,
 ) -> web.Application:  # fmt: skip
     """What clients see."""
@@ -78,10 +80,14 @@ def public_app(
     app.router.add_get("/v1/ws", websocket.handle)
     app.router.add_post("/chat/{site}", chats.handle)
     app.router.add_get("/chat/{site}", chats.handle, allow_head=False)
+    app.router.add_get("/chat", questions.talk, allow_head=False)
+    app.router.add_get("/webhook-waiting/{link:.*}", questions.press, allow_head=False)
+    app.router.add_post("/webhook-waiting/{link:.*}", questions.press)
     app.router.add_post("/hooks/{name}", hooks.receive)
     app.router.add_get("/hooks/{name}", hooks.greet, allow_head=False)
     app.router.add_route("OPTIONS", "/v1/{path:.*}", preflight)
     app.router.add_route("OPTIONS", "/chat/{site}", preflight)
+    app.router.add_route("OPTIONS", "/webhook-waiting/{link:.*}", preflight)
     return app
 
 

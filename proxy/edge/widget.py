@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import orjson
 from aiohttp import web
 
+from proxy.edge.begun import Beginnings
 from proxy.edge.chat import COMMIT_AFTER, new_request
 from proxy.edge.headers import delivery
 from proxy.edge.live import Live
@@ -31,8 +32,8 @@ from proxy.errors import BadRequest, Draining, ProxyError
 from proxy.flow import Flow, contained
 from proxy.guard import limits
 from proxy.guard.session import Sessions
-from proxy.model import Client, Message, Request, Session, Site
-from proxy.streams.answer import Transcript
+from proxy.model import Client, Execution, Message, Request, Session, Site
+from proxy.streams.answer import Answer, Transcript
 from proxy.streams.answers import Answers
 from proxy.streams.event import Event, Fields
 from proxy.upstream.recall import Turn
@@ -45,6 +46,7 @@ MAX_ID_CHARS = 256
 ACTIONS = ("sendMessage", "loadPreviousSession")
 # As n8n names the node that speaks: the widget tells by it what belongs together.
 NODE: Fields = {"nodeId": "sidegate", "nodeName": "Sidegate", "itemIndex": 0, "runIndex": 0}
+ASKS_BACK = "The assistant wants to ask you something, which this page can't show."
 CLASSES = {"user": "HumanMessage", "assistant": "AIMessage"}  # LangChain's, which the widget looks for
 
 
@@ -55,6 +57,16 @@ class Said:
     action: str
     visitor: str
     message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a visitor said, and the answer to it with its headers."""
+
+    visitor: str
+    request: Request
+    answer: Transcript
+    headers: dict[str, str]
 
 
 class WidgetEdge:
@@ -69,6 +81,7 @@ class WidgetEdge:
         live: Live,
         uploads: Uploads,
         lifetime: int,
+        beginnings: Beginnings,
     ) -> None:
         self._flow = flow
         self._reader = reader
@@ -79,23 +92,29 @@ class WidgetEdge:
         self._live = live
         self._uploads = uploads
         self._lifetime = lifetime  # seconds that the cookie lasts
+        self._beginnings = beginnings
 
     async def handle(self, http: web.Request) -> web.StreamResponse:
         if http.method == "POST" and http.content_type == MULTIPART:
-            answer, headers = await self._ask_with_files(http)
+            asked = await self._ask_with_files(http)
         else:
             said = _said(await self._fields(http))
             if said.action == "loadPreviousSession":
                 return await self._recall(http, said)
             client = await self._admit(http, "widget")
             request, headers = self._request(http, client, said)
-            answer = await self._answers.ask(request, self._flow.answer)
+            asked = Asked(said.visitor, request, await self._answers.ask(request, self._flow.answer), headers)
+        answer = asked.answer
         with answer.listening():
             if streams(http):
-                return await self._stream(http, answer, headers)
-            return await _collected(http, answer, headers)
+                return await self._stream(http, answer, asked.headers)
+            response = await _collected(http, answer, asked.headers)
+            if (waiting := _waiting(answer)) is not None:
+                fields = self._beginnings.hand_out(asked.request.client, asked.request.session, asked.visitor, waiting)
+                return _json(fields, limits.headers(answer.counts) | asked.headers)
+            return response
 
-    async def _ask_with_files(self, http: web.Request) -> tuple[Transcript, dict[str, str]]:
+    async def _ask_with_files(self, http: web.Request) -> Asked:
         """The texts of a form are the fields of its JSON, `metadata` being JSON within."""
         client = replace(await self._admit(http, "attach"), route="widget")  # it is a message of the widget's like any
         async with self._uploads.reading(http, client) as form:
@@ -110,7 +129,7 @@ class WidgetEdge:
             answer = await self._answers.ask(request, self._flow.answer)
             if answer.id == request.answer_id:  # else it is under way already, with files of its own
                 form.hand_on()
-            return answer, headers
+            return Asked(said.visitor, request, answer, headers)
 
     def _request(self, http: web.Request, client: Client, said: Said) -> tuple[Request, dict[str, str]]:
         """What an admitted client says, and the headers that its answer has."""
@@ -186,6 +205,8 @@ class WidgetStream(HttpStream):
             async with aclosing(self._answer.follow(after)) as batches:
                 async for events in batches:
                     await put(self.response, b"".join(map(_line, events)))
+            if _waiting(self._answer) is not None:
+                await put(self.response, _line(Event(0, "error", {"message": ASKS_BACK})))
 
 
 def _remembered(turn: Turn) -> Fields:
@@ -203,6 +224,11 @@ def _line(event: Event) -> bytes:
         case _:
             fields = {"type": "end"}
     return orjson.dumps(fields | {"metadata": NODE | {"timestamp": int(time.time() * 1000)}}) + b"\n"
+
+
+def _waiting(answer: Transcript) -> Execution | None:
+    """There is no answer, but an execution that asks the visitor back."""
+    return answer.request.bill.waiting if isinstance(answer, Answer) else None
 
 
 async def _collected(http: web.Request, answer: Transcript, headers: dict[str, str]) -> web.Response:

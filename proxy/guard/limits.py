@@ -20,7 +20,7 @@ from proxy.model import Client, Count, Mode, Request
 from proxy.store import Hit, Store, Tier
 
 OWN = frozenset({"ip", "session"})
-OPENINGS = frozenset({"session", "refresh", "ticket", "ws", "events", "page", "recall", "upload", "attach"})
+OPENINGS = frozenset({"session", "refresh", "ticket", "ws", "events", "page", "recall", "upload", "attach", "waiting"})
 
 
 class LimitSettings(Section):

@@ -34,7 +34,9 @@ from proxy.model import Client, Mode, Request, Session
 from proxy.telemetry import Metrics, audit
 
 MAX_KNOWN = 10_000  # sessions, and addresses, whose rates are known
-NO_HEADERS = frozenset({"ws", "events", "answers"})  # what a browser opens without headers of the page's own
+NO_HEADERS = frozenset(
+    {"ws", "events", "answers", "waiting", "pressed"}
+)  # what a browser opens without headers of the page's own
 Points = Annotated[int, Field(ge=0, le=1000)]
 Step = Literal["", "note", "challenge", "end"]
 

@@ -26,7 +26,15 @@ import orjson
 from pydantic import Field
 
 from proxy.config import Secret, Section
-from proxy.errors import AuthRequired, BadRequest, OriginDenied, SessionInvalid, TokenForged, UpstreamUnavailable
+from proxy.errors import (
+    AuthRequired,
+    BadRequest,
+    NotFound,
+    OriginDenied,
+    SessionInvalid,
+    TokenForged,
+    UpstreamUnavailable,
+)
 from proxy.guard.fingerprint import Level, fingerprint, is_other_browser, network
 from proxy.guard.origin import BROWSER_FACTS_MISSING
 from proxy.guard.presence import Presence
@@ -41,6 +49,8 @@ TICKET_SECONDS = 30
 LASTING = frozenset({"events", "ticket", "ws"})  # routes of what may stay open for as long as a session lasts
 # Routes whose client needs no session yet: it opens one, or has one named after it behind the guard (see `adopt`).
 OPENING = frozenset({"session", "widget", "attach", "recall"})
+# Routes whose client has shown that it began an execution, before the guard: that tells its session.
+GOING_ON = frozenset({"waiting", "pressed"})
 MAX_TOKEN_CHARS = 4096
 # What every token of ours begins with, and nobody else's does (RFC 8725 section 3.11): {"typ":"sidegate+jwt", …}
 TOKEN_HEADER = {"typ": "sidegate+jwt"}
@@ -164,15 +174,18 @@ class Sessions:
         the same browser. `secret` is what that browser keeps; without it, its User-Agent, language and network say
         which it is. Whoever has the name alone gets another session.
         """
-        level: Level = "standard"
-        said = secret or f"{fingerprint(client, self._print_key, level).split('.')[0]} {network(client.ip)}"
-        identity = [site.name, client.identity.key, name, said]
+        identity = [site.name, client.identity.key, name, secret or self.browser(client)]
         session_id = hmac.digest(self._visitor_key, orjson.dumps(identity), "sha256").hex()
         ends = self._clock() + self._settings.lifetime
         session = Session(session_id, site.name, self.print_of(client), ends, "", client.identity.key)
         self._revocations.check(session)
         self._presence.seen(session, client)
         return session
+
+    def browser(self, client: Client) -> str:
+        """Which browser it is, as far as its User-Agent, language and network say."""
+        level: Level = "standard"
+        return f"{fingerprint(client, self._print_key, level).split('.')[0]} {network(client.ip)}"
 
     async def refresh(self, client: Client, token: str) -> Issued:
         """The next pair of tokens. A refresh token that comes a second time ends its session, and all that it has."""
@@ -220,6 +233,13 @@ class Sessions:
         _may_use(client, session)
         self._revocations.check(session)
         return session
+
+    def go_on(self, client: Client) -> Session:
+        """The session that began an execution. Raises NotFound where none is shown, SessionInvalid for an ended one."""
+        if client.session is None:
+            raise NotFound("no execution that this browser began", public="This question is not open here.")
+        self._revocations.check(client.session)
+        return client.session
 
     async def redeem(self, client: Client) -> None:
         """Use up a ticket. Raises SessionInvalid when it was used before."""
@@ -337,7 +357,10 @@ class SessionStage:
             if client.route in OPENING and client.site is None:
                 raise BadRequest("the site is not clear", public="Name the site in the X-Sidegate-Site header.")
             return client
-        session = client.session or await self._sessions.verify(client)
+        if client.route in GOING_ON:
+            session = self._sessions.go_on(client)
+        else:
+            session = client.session or await self._sessions.verify(client)
         site = next((site for site in client.sites if site.name == session.site), None)
         if site is None:
             raise SessionInvalid("the session belongs to a site that this page may not talk to")

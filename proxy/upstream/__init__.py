@@ -3,6 +3,7 @@
 settings    UpstreamSettings: one of the kinds below, told apart by `kind`; all are LineSettings
 build       settings to a ready Upstream, as a context that owns its connections
 n8n         a webhook or chat trigger     openai  chat completions     echo  no network at all
+waiting     n8n's executions that ask their visitor back
 breaker     stop asking what keeps failing      gossip  with all replicas together      slots  so much at a time
 route       which of several      signing  the token that goes along
 """
@@ -20,6 +21,7 @@ from proxy.upstream.echo import Echo, EchoSettings
 from proxy.upstream.http import open_pool
 from proxy.upstream.n8n import N8n, N8nSettings
 from proxy.upstream.openai import OpenAi, OpenAiSettings
+from proxy.upstream.waiting import open_waiting
 
 UpstreamSettings = Annotated[N8nSettings | OpenAiSettings | EchoSettings, Field(discriminator="kind")]
 
@@ -33,4 +35,8 @@ async def build(
         yield Echo(settings, owned)
         return
     async with open_pool() as pool:
-        yield OpenAi(settings, pool) if isinstance(settings, OpenAiSettings) else N8n(settings, pool, owned)
+        if isinstance(settings, OpenAiSettings):
+            yield OpenAi(settings, pool)
+            return
+        async with open_waiting(settings, settings.auth) as waiting:
+            yield N8n(settings, pool, owned, waiting)

@@ -16,6 +16,7 @@ import re
 from proxy.errors import UpstreamError
 from proxy.wire.ndjson import LineSplitter
 from proxy.wire.text import Halves, Utf8, answer_text, find_text, json_text, loads
+from proxy.wire.waiting import waiting_execution
 
 _LEADING = re.compile(rb"\A(?:\s|\xef\xbb\xbf)+")  # blanks, byte order marks
 _MARK_BYTES = 3
@@ -29,9 +30,13 @@ _MEANT_AS_JSON = re.compile(r'[\[{\s]*\{\s*"')
 
 
 class WebhookAnswer:
-    """A Decoder. Bounded: `max_bytes` are read of it, whatever they are."""
+    """A Decoder. Bounded: `max_bytes` are read of it, whatever they are. Where it `may_wait`, it may be that there is
+    no answer, but `waiting`: the id and token of an execution that asks back.
+    """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, may_wait: bool = False) -> None:
+        self.waiting: tuple[str, str] | None = None
+        self._may_wait = may_wait
         self._left = max_bytes
         self._too_long = UpstreamError(f"an answer over {max_bytes} bytes")
         self._mode: _Stream | _Document | _Text | None = None
@@ -60,6 +65,9 @@ class WebhookAnswer:
             raise self._too_long
         if self._mode is None and self._parts:
             text = self._choose()
+        if self._may_wait and isinstance(self._mode, _Document) and (waiting := self._mode.waiting()):
+            self.waiting = waiting
+            return ""
         if self._mode is not None:
             text += self._mode.finish()
         if not text and not self._has_text:
@@ -171,6 +179,13 @@ class _Document:
     def feed(self, data: bytes) -> str:
         self._parts.append(data)
         return ""
+
+    def waiting(self) -> tuple[str, str] | None:
+        """See waiting_execution."""
+        try:
+            return waiting_execution(loads(b"".join(self._parts)))
+        except ValueError:
+            return None
 
     def finish(self) -> str:
         return _document_text(b"".join(self._parts))

@@ -243,11 +243,13 @@ class Attempt:
             raise
         return self
 
-    def ok(self) -> None:
-        """The answer has begun. Later calls change nothing."""
-        if not self._is_ok:
-            self._is_ok = True
-            self._breaker._opened(self._generation, self._lease)
+    def ok(self) -> bool:
+        """The answer has begun. True for the first call; later ones change nothing."""
+        if self._is_ok:
+            return False
+        self._is_ok = True
+        self._breaker._opened(self._generation, self._lease)
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

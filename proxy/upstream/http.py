@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Annotated, Protocol
@@ -66,7 +66,7 @@ class HttpSettings(LineSettings):
         return url
 
 
-def open_pool() -> aiohttp.ClientSession:
+def open_pool(traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
     """One upstream's connections. Close it after use; it belongs to the running event loop.
 
     As many as it takes: the slots decide. A second queue behind them would look like an upstream that does not answer.
@@ -80,6 +80,7 @@ def open_pool() -> aiohttp.ClientSession:
         read_bufsize=_READ_BYTES,
         skip_auto_headers=("User-Agent",),
         trust_env=False,
+        trace_configs=list(traces),
     )
 
 

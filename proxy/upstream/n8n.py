@@ -12,13 +12,14 @@ from typing import Literal
 import aiohttp
 
 from proxy.errors import UpstreamError
-from proxy.model import Body, LargeBody, Request
+from proxy.model import Body, Execution, LargeBody, Request
 from proxy.upstream.answer import WebhookAnswer
 from proxy.upstream.body import encode, form
 from proxy.upstream.headers import Auth, authorization, request_headers, visitor_headers
 from proxy.upstream.http import HttpSettings, exchange, pieces
 from proxy.upstream.recall import MAX_BYTES, Turn, turns
 from proxy.upstream.retries import RetryBudget
+from proxy.upstream.waiting import Waiting
 
 
 class N8nSettings(HttpSettings):
@@ -30,7 +31,14 @@ class N8nSettings(HttpSettings):
 class N8n:
     """An Upstream. `owned` names the session as n8n shall know it: its memory is never keyed by the client's own id."""
 
-    def __init__(self, settings: N8nSettings, pool: aiohttp.ClientSession, owned: Callable[[Request], str]) -> None:
+    def __init__(
+        self,
+        settings: N8nSettings,
+        pool: aiohttp.ClientSession,
+        owned: Callable[[Request], str],
+        waiting: Waiting | None = None,
+    ) -> None:
+        self.waiting = waiting
         self._settings = settings
         self._pool = pool
         self._retries = RetryBudget()
@@ -61,12 +69,15 @@ class N8n:
         if isinstance(body, LargeBody):
             headers |= {"Content-Type": body.media, "Content-Length": str(body.length)}
         headers["Accept"] = "application/json, text/plain;q=0.9, */*;q=0.8"
-        answer = WebhookAnswer(self._settings.max_answer_bytes)
+        may_wait = self.waiting is not None and request.client.route == "widget"  # only it can go on with one
+        answer = WebhookAnswer(self._settings.max_answer_bytes, may_wait=may_wait)
         async with (
             exchange(self._pool, self._settings, body, headers, self._retries) as reply,
             aclosing(pieces(reply, answer)) as texts,
         ):
             yield texts
+            if answer.waiting is not None:
+                request.bill.waiting = Execution(request.upstream, *answer.waiting)
 
     async def recall(self, request: Request, sign: Callable[[Request, bytes], str]) -> list[Turn]:
         """What its chat trigger remembers of the session. No workflow runs. Raises UpstreamError."""

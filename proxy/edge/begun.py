@@ -1,0 +1,49 @@
+"""How an execution that waits is handed to the browser that began it, and how that one is known when it comes back.
+
+n8n's widget sends no header with what it opens then, and pages of other origins no cookie: what it has is the token it
+was given, or a link that it got later, and what tells browsers apart at `/chat/{site}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from aiohttp import web
+
+from proxy.edge.read import Reader
+from proxy.guard.origin import own_origin
+from proxy.guard.session import Sessions
+from proxy.model import Client, Execution, Session
+from proxy.streams.event import Fields
+from proxy.streams.executions import Begun, Executions, digest_of
+
+
+class Beginnings:
+    def __init__(self, executions: Executions, sessions: Sessions, reader: Reader) -> None:
+        self._executions = executions
+        self._sessions = sessions
+        self._reader = reader
+
+    def hand_out(self, client: Client, session: Session, visitor: str, execution: Execution) -> Fields:
+        """What n8n answers then, with a name and a token of ours: n8n's numbers tell how busy it is."""
+        session = replace(session, ends=min(session.ends, client.identity.ends))
+        browser, origin = self._sessions.browser(client), own_origin(client) or ""
+        token = self._executions.token(Begun(session, browser, digest_of(visitor), origin, execution))
+        return {"executionStarted": True, "executionId": digest_of(token), "resumeToken": token}
+
+    def named(self, query: Mapping[str, str]) -> Begun | None:
+        """What the widget says of itself when it comes back: all three belong together."""
+        token = query.get("token", "")
+        begun = self._executions.begun(token)
+        if begun is None or query.get("executionId") != digest_of(token):
+            return None
+        return begun if digest_of(query.get("sessionId", "")) == begun.visitor else None
+
+    def client(self, http: web.Request, route: str, begun: Begun | None) -> Client:
+        """With the session that began the execution, where this is the browser that did. No other credential counts."""
+        client = self._reader.client(http, route)
+        client = replace(client, site_name=None, credential=None, embed_key=None, conversation="", has_url_token=False)
+        if begun is None or begun.browser != self._sessions.browser(client):
+            return client
+        return replace(client, site_name=begun.session.site, session=begun.session)
