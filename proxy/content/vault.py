@@ -10,7 +10,7 @@ import hmac
 import re
 import secrets
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from proxy.content import Span
 from proxy.content.folding import fold
+from proxy.content.names import announcement
 from proxy.content.pii import KINDS, find
 
 LITERAL = "literal"
@@ -73,15 +74,16 @@ class Vault:
 
 
 def one_way(kind: str, value: str) -> str:
-    """Stands for any value of that kind. What only looked like a placeholder stays: it stands for nothing."""
+    """Stands for any value of that kind. What only looked like a placeholder stays as it was typed."""
     return value if kind == LITERAL else f"[{kind.upper()}]"
 
 
 def look_alikes(text: str) -> list[Span]:
-    """What a placeholder would be taken for, of kind `literal`."""
-    if "[" not in text:
+    """What a placeholder would be taken for, of kind `literal`; also once somebody has taken out what isn't seen."""
+    folded = fold(text)
+    if "[" not in folded.text:
         return []
-    return [Span(match.start(), match.end(), LITERAL) for match in PLACEHOLDER.finditer(text)]
+    return [Span(*folded.original(*match.span()), LITERAL) for match in PLACEHOLDER.finditer(folded.text)]
 
 
 class Masker:
@@ -93,14 +95,18 @@ class Masker:
         self._vault = vault
         self.counts: Counter[str] = Counter()
 
-    def text(self, text: str) -> str:
-        return self.replaced(text, find(text, self._kinds, self._exclude))
+    def text(self, text: str, name: str = "") -> str:
+        """`name`: of the field that holds it."""
+        spans: Sequence[Span] = find(text, self._kinds, self._exclude)
+        if before := announcement(name):
+            told = find(before + text, self._kinds, self._exclude)
+            spans = _beside([_moved(span, -len(before)) for span in told if span.end > len(before)], spans)
+        return self.replaced(text, spans)
 
     def replaced(self, text: str, spans: Sequence[Span]) -> str:
         """The text, in which `spans` were found."""
         if self._vault is not None:
-            found = [span for span in look_alikes(text) if all(_are_apart(span, other) for other in spans)]
-            spans = sorted((*spans, *found))
+            spans = _beside(spans, look_alikes(text))
         out: list[str] = []
         at = 0
         for span in spans:
@@ -112,27 +118,33 @@ class Masker:
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
         """Names and values."""
-        return {self.text(name): self.value(value) for name, value in fields.items()}
+        return {self.text(name): self.value(value, name) for name, value in fields.items()}
 
-    def value(self, value: object) -> object:
+    def value(self, value: object, name: str = "") -> object:
         """A JSON value with all its texts masked; a number, where it is personal data, becomes a text."""
         match value:
             case str():
-                return self.text(value)
+                return self.text(value, name)
             case dict():
                 return self.fields(value)
             case list():
-                return [self.value(item) for item in value]
+                return [self.value(item, name) for item in value]
             case bool() | None:
                 return value
             case _:
                 written = str(value)
-                text = self.text(written)
+                text = self.text(written, name)
                 return value if text == written else text
 
 
-def _are_apart(one: Span, other: Span) -> bool:
-    return one.end <= other.start or other.end <= one.start
+def _moved(span: Span, by: int) -> Span:
+    return Span(max(0, span.start + by), span.end + by, span.kind)
+
+
+def _beside(spans: Sequence[Span], others: Iterable[Span]) -> Sequence[Span]:
+    """All of the one, and what of the others overlaps none of them; sorted."""
+    apart = [one for one in others if all(one.end <= span.start or span.end <= one.start for span in spans)]
+    return sorted((*spans, *apart))
 
 
 def _same(kind: str, value: str) -> str:

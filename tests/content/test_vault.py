@@ -38,6 +38,14 @@ def test_what_looks_like_a_placeholder_comes_back_as_it_was_typed() -> None:
     assert restored(masked, vault.values()) == text
 
 
+def test_what_looks_like_a_placeholder_once_invisible_characters_are_gone_is_one_too() -> None:
+    vault = Vault()
+    text = "[EMAIL_1] and [EMA\u200bIL_1]\u00ad and ［EMAIL_1］, ann@shop.org"
+    masked = masker(vault).text(text)
+    assert masked == "[LITERAL_1] and [LITERAL_2]\u00ad and [LITERAL_3], [EMAIL_1]"
+    assert restored(masked, vault.values()) == text
+
+
 def test_kinds_are_counted_and_look_alikes_are_none() -> None:
     one = masker(Vault())
     one.text("ann@shop.org ann@shop.org [EMAIL_1]")
@@ -64,6 +72,35 @@ def test_context_is_masked_through_and_through() -> None:
         "[EMAIL_1]": ["[CARD_1]", True, None, 7, 1.5, {"x": "to [EMAIL_2]"}],
         "page": "/cart",
     }
+
+
+def test_a_fields_name_announces_what_is_in_it() -> None:
+    fields = {
+        "phoneNumber": 5551234, "contact": {"mobile": ["555 1234"]}, "bank_account": "12345678", "ssn": 536904399,
+        "userPassword": "hunter2x and more", "api-key": "x8Fj29dkWq0", "policy number": "AB-123456",
+    }  # fmt: skip
+    assert masker(Vault()).fields(fields) == {
+        "phoneNumber": "[PHONE_1]", "contact": {"mobile": ["[PHONE_1]"]}, "bank_account": "[ACCOUNT_1]",
+        "ssn": "[SSN_1]", "userPassword": "[SECRET_1] and more", "api-key": "[SECRET_2]",
+        "policy number": "[POLICY_1]",
+    }  # fmt: skip
+
+
+def test_a_fields_name_hides_nothing_that_is_found_without_it() -> None:
+    fields = {"token": "ann@shop.org", "phone": f"0170 1234567, {CARD}, ann@shop.org, [EMAIL_1]", "order": CARD}
+    assert masker(Vault()).fields(fields) == {
+        "token": "[EMAIL_1]",
+        "phone": "[PHONE_1], [CARD_1], [EMAIL_1], [LITERAL_1]",
+        "order": "[CARD_1]",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["account", "account_id", "contact", "registeredAt", "key", "productKey", "id", "code"]
+)
+def test_a_name_that_may_mean_a_thing_announces_nothing(name: str) -> None:
+    for value in ("4711234", 1700000000, "blue-shirt-42xl", "a81f-22c0-77de"):
+        assert masker(Vault()).fields({name: value}) == {name: value}
 
 
 def test_a_sealed_vault_opens_for_its_own_session_and_key_alone() -> None:

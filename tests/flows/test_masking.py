@@ -115,6 +115,15 @@ async def test_the_context_is_masked_and_the_token_says_how_much() -> None:
     nothing_personal(hook)
 
 
+async def test_what_only_the_name_of_a_field_gives_away_is_masked_too() -> None:
+    context = {"customer": {"phone": 5551234, "password": "hunter2x", "account": 4711}}
+    async with webhook(parrot) as hook, sidegate(n8n(hook)) as visitor:
+        await visitor.session()
+        await visitor.events("hello", context=context)
+    expected = {"customer": {"phone": "[PHONE_1]", "password": "[SECRET_1]", "account": 4711}}
+    assert hook.asked[0].json["metadata"]["context"] == expected  # type: ignore[index]  # JSON
+
+
 async def test_a_mask_is_for_good_and_off_is_off() -> None:
     pii = {"mode": "mask", "kinds": ["email"]}
     async with webhook(parrot) as hook, sidegate(n8n(hook), content={"pii": pii}) as visitor:
