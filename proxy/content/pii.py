@@ -7,7 +7,7 @@ names and addresses, numbers that nothing announces (numbers.py, secrets.py), an
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Literal, get_args
 
 from proxy.content import Span
@@ -24,17 +24,25 @@ _RANK = {
 }
 
 # Nothing of what is looked for is without a digit, an @ or its spelling in brackets, or the underscore of a token.
-_WORTH_A_LOOK = re.compile(r"[0-9@_]|[(\[] ?at ?[)\]]", re.IGNORECASE)
+_WORTH_A_LOOK = re.compile(r"[0-9@_]|[(\[] ?at ?[)\]]|&commat", re.IGNORECASE)
 _NUMBERS = ("card", "iban", "account", "phone", "ssn", "policy")
-_LETTER = "A-Za-z0-9\u00c0-\u024f\u0370-\u03ff\u0400-\u052f\u0590-\u05ff\u0620-\u064a\u0900-\u097f"
-_AT = r"(?:@| ?[(\[] ?(?:at|AT|@) ?[)\]] ?)"
-_DOT = r"(?:\.| ?[(\[] ?(?:dot|DOT|\.) ?[)\]] ?)"
+_LETTER = "A-Za-z0-9\u00c0-\u024f\u0370-\u03ff\u0400-\u052f\u0590-\u05ff\u0620-\u064a\u0900-\u097f\u0300-\u036f"
+_AT = r"(?:@|%40|&(?:#64|#x40|commat);| ?[(\[] ?(?:at|AT|@) ?[)\]] ?)"
+_DOT = r"(?:[.\u3002\uff61]|%2[Ee]| ?[(\[] ?(?:dot|DOT|\.) ?[)\]] ?)"
 _EMAIL = re.compile(
-    rf"(?<![{_LETTER}.+%_-])[{_LETTER}_][{_LETTER}.+%_'&/=~-]{{0,63}}{_AT}"
+    rf"(?<![{_LETTER}_])([{_LETTER}_][{_LETTER}.+%_'&/=~-]{{0,63}}){_AT}(?![1-9]x[.@])"
     rf"(?:[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])?{_DOT}){{1,8}}(xn--[A-Za-z0-9-]{{2,59}}|(?:(?![0-9])[{_LETTER}]){{2,24}})"
-    rf"(?![{_LETTER}]|-[{_LETTER}])"
+    rf"(?![{_LETTER}])"
 )
-_FILES = frozenset(("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "py", "rb", "md"))
+# Endings of files' names that no domain has; `logo@2x.png` is a picture, `ann@shop.org.png` one that tells an address.
+_FILES = frozenset(
+    (
+        *("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "rb", "xml", "log"),
+        *("pdf", "txt", "csv", "doc", "docx", "xls", "xlsx", "odt", "rtf", "eml", "vcf"),
+    )
+)
+# In front of an address, in an address of the web: a path, and fields of a query.
+_IN_FRONT = re.compile(r"(?:.*/)?(?:(?:[^=&]*=[^=&]*&)*[A-Za-z_]{1,32}=)?")
 # What processors document for testing: Stripe, Adyen, Braintree, PayPal, Visa, Mastercard.
 _TEST_CARDS = frozenset(
     {
@@ -70,18 +78,26 @@ def _found(text: str, kinds: Collection[str]) -> list[Span]:
     if "secret" in kinds:
         found += secrets(text)
     if "email" in kinds and _has_email(text):
-        found += (
-            Span(*match.span(), "email")
-            for match in _EMAIL.finditer(text)
-            if match[1].lower() not in _FILES and not match[0].startswith("git@")
-        )
+        found += _emails(text)
     if not set(_NUMBERS).isdisjoint(kinds):
         found += numbers(text)
     return found
 
 
 def _has_email(text: str) -> bool:
-    return "@" in text or "(" in text or "[" in text
+    return "@" in text or "(" in text or "[" in text or "%40" in text or "&" in text
+
+
+def _emails(text: str) -> Iterator[Span]:
+    for match in _EMAIL.finditer(text):
+        found: re.Match[str] | None = match
+        if match[2].lower() in _FILES:
+            found = _EMAIL.fullmatch(text, match.start(), match.start(2) - 1)
+        if found is None or found[2].lower() in _FILES or found[0].startswith("git@"):
+            continue
+        start = found.end(1) - len(_IN_FRONT.sub("", found[1], count=1))
+        if start < found.end(1):  # else it is a name on a site, as in video.example/@ann.bee
+            yield Span(start, found.end(), "email")
 
 
 def _apart(found: list[Span], folded: Folded) -> tuple[Span, ...]:

@@ -148,6 +148,30 @@ def test_an_email_address_between_chinese_words_is_found() -> None:
 
 
 @pytest.mark.parametrize(
+    "email",
+    [
+        "ion@firma.md", "juan@empresa.com.py", "ann%40shop.org", "ann&#64;shop.org", "ann&commat;shop.org",
+        "e\u0301va@cafe\u0301.fr", "ann@shop。org", "bounces+ann=shop.org@list.example", "ann&bob@shop.org",
+    ],
+)  # fmt: skip
+def test_an_email_address_of_any_country_or_spelling_is_found(email: str) -> None:
+    only(f"write to {email}, please", email, "email")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("-", ""), ("...", ""), ("%", ""), ("+", ""), ("", "-thanks"), ("", "-"), ("", ".png"), ("", ".pdf"),
+        ("mail=", ""), ("https://shop.example/u?a=1&mail=", "&b=2"), ("https://shop.example/users/", "/edit"),
+        ("mailto:", "?subject=x"), ("\\", "\\"), ("**", "**"), ("_", "_"),
+    ],
+)  # fmt: skip
+def test_an_email_address_is_found_whatever_is_around_it(before: str, after: str) -> None:
+    email = "ann.bee@shop.org"
+    assert found(f"see {before}{email}{after} now") == [(email if before != "_" else f"_{email}", "email")]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "ann@localhost",
@@ -155,6 +179,10 @@ def test_an_email_address_between_chinese_words_is_found() -> None:
         "@ann",
         "git@github.com:ann/x.git",
         "logo@2x.png",
+        "icon@3x.min.png",
+        "video.example/@ann.bee",
+        "https://www.video.example/watch/@ann.bee",
+        "notes@work.txt",
         "a @ b.c",
         "npm i x@1.2.3",
         "5 (at most)",
