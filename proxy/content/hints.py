@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 
 import re2
 
@@ -57,20 +58,45 @@ _WORDS = {
     ),
 }
 _WORD = re2.compile("(?i)" + "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in _WORDS.items()))
-_JUST_NUMBER = re.compile(
-    r"(?:number|numero|número|numéro|nummer|numer|numeroni|nomor|numărul|номер|رقم|号码|號碼|番号)\W{0,3}"
-    r"(?:(?:is|ist|es|est|è|é|e|er|är|on|to|meu|saya)\W{1,3}){0,2}\Z",
-    re.IGNORECASE,
+_NUMBER_WORD = re2.compile(
+    "(?i)number|numero|número|numéro|nummer|numeroni|numer|nomor|numărul|номер|رقم|号码|號碼|番号"
 )
+_JUST_NUMBER = re.compile(r"\W{0,3}(?:(?:is|ist|es|est|è|é|e|er|är|on|to|meu|saya)\W{1,3}){0,2}\Z", re.IGNORECASE)
+_NO_DIGITS = str.maketrans(dict.fromkeys("0123456789", " "))
+LOOK_BACK = 64  # characters in which a word announces a number
 
 
-def hint(before: str) -> str:
-    """What the nearest word says: a key of _WORDS (`thing` is nobody's, `other` none of these), or "" for nothing."""
-    nearest = ""
-    for match in _WORD.finditer(before):
-        nearest = match.lastgroup or ""
-        if nearest in ("account", "policy") and len(before) - match.end() > MAX_GAP:
-            nearest = ""
-    if nearest == "" and _JUST_NUMBER.search(before):
-        return "phone"
-    return nearest
+class Hints:
+    """What the words of a text say of what stands behind them. One search for all places: linear in the text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts: list[int] | None = None
+        self._found: list[tuple[int, str]] = []
+        self._numbers: list[tuple[int, int]] = []
+
+    def at(self, place: int) -> str:
+        """What the nearest word before `text[place:]` says: a key of _WORDS (`thing` is nobody's, `other` none of
+        these), or "" for nothing.
+        """
+        if self._starts is None:
+            self._starts = self._search()
+        nearest = ""
+        if (last := bisect_left(self._starts, place) - 1) >= 0 and self._starts[last] >= place - LOOK_BACK:
+            end, nearest = self._found[last]
+            if nearest in ("account", "policy") and place - end > MAX_GAP:
+                nearest = ""
+        return "phone" if nearest == "" and self._is_just_number(place) else nearest
+
+    def _search(self) -> list[int]:
+        words = self._text.translate(_NO_DIGITS)  # so that a word ends where a number begins
+        matches = list(_WORD.finditer(words))
+        self._found = [(match.end(), match.lastgroup or "") for match in matches]
+        self._numbers = [match.span() for match in _NUMBER_WORD.finditer(words)]
+        return [match.start() for match in matches]
+
+    def _is_just_number(self, place: int) -> bool:
+        last = bisect_left(self._numbers, (place, 0)) - 1
+        if last < 0 or self._numbers[last][0] < place - LOOK_BACK:
+            return False
+        return _JUST_NUMBER.match(self._text, self._numbers[last][1], place) is not None

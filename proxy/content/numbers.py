@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from proxy.content import Span
 from proxy.content.checksums import card_lengths, iban_length, is_iban, is_insured, is_social, luhn
-from proxy.content.hints import hint
+from proxy.content.hints import Hints
 from proxy.content.phones import phone_end
 from proxy.content.runs import Run, runs
 
@@ -32,11 +32,11 @@ _MBI = re.compile(
 _INSURED = re.compile(r"(?<![A-Za-z0-9-])[A-Za-z][0-9]{9}(?![A-Za-z0-9-])")  # German health insurance (KVNR)
 LEAST_DIGITS = 5  # of what is looked at
 MOST_DIGITS = 19  # of a card
-LOOK_BACK = 64  # characters in which a word announces a number
 
 
 def numbers(text: str) -> Iterator[Span]:
     """Spans of all kinds that numbers have, in no order; they may overlap. `text` is folded."""
+    hints = Hints(text)
     yield from _ibans(text)
     for match in _PRINTED.finditer(text):
         digits = "".join(filter(str.isdigit, match[0]))
@@ -45,17 +45,13 @@ def numbers(text: str) -> Iterator[Span]:
     for match in _MBI.finditer(text):
         yield Span(match.start(), match.end(), "policy")
     for match in _INSURED.finditer(text):
-        if is_insured(match[0]) and (text.strip() == match[0] or _hint(text, match.start()) == "policy"):
+        if is_insured(match[0]) and (text.strip() == match[0] or hints.at(match.start()) == "policy"):
             yield Span(match.start(), match.end(), "policy")
     for run in runs(text, LEAST_DIGITS):
-        found = [*_cards(run), *_socials(run)]
-        if found and len(run.groups) == 1 and _hint(text, run.start) == "thing":
+        found = [*_cards(run), *_socials(run, hints)]
+        if found and len(run.groups) == 1 and hints.at(run.start) == "thing":
             found = []  # one number in ten has a right check digit, also those of parcels
-        yield from found or _whole(run)
-
-
-def _hint(text: str, at: int) -> str:
-    return hint(text[max(0, at - LOOK_BACK) : at])
+        yield from found or _whole(run, hints)
 
 
 def _ibans(text: str) -> Iterator[Span]:
@@ -106,22 +102,22 @@ def _card_end(run: Run, at: int, digits: str) -> int:
     return found
 
 
-def _socials(run: Run) -> Iterator[Span]:
+def _socials(run: Run, hints: Hints) -> Iterator[Span]:
     for at in range(len(run.sizes) - 2):
         apart = run.between[at]
         if run.sizes[at : at + 3] != [3, 2, 4] or run.between[at + 1] != apart or apart not in ("-", " "):
             continue
         part = run.part(at, at + 3)
         goes_on = run.between[max(0, at - 1) : at] == [apart] or run.between[at + 2 : at + 3] == [apart]
-        if not goes_on and part.is_apart and is_social(part.digits) and _hint(run.text, part.start) != "phone":
+        if not goes_on and part.is_apart and is_social(part.digits) and hints.at(part.start) != "phone":
             yield Span(part.start, part.end, "ssn")
 
 
-def _whole(run: Run) -> Iterator[Span]:
+def _whole(run: Run, hints: Hints) -> Iterator[Span]:
     """What the run is as one number, where it holds no card and no social security number."""
     left = _LEFT_PART.search(run.text, max(0, run.start - 7), run.start)
     start = left.start() if left else run.start
-    said = _hint(run.text, start)
+    said = hints.at(start)
     if said == "policy":
         right = _RIGHT_PART.match(run.text, run.end)
         yield Span(start, right.end() if right else run.end, "policy")

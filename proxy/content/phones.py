@@ -22,7 +22,7 @@ _TRUNK = "0"  # what a national number begins with in most of the world
 
 
 def phone_end(run: Run, said: str) -> int | None:
-    """Where it ends, with its extension; None when it is no phone number. `said`: see hints.hint."""
+    """Where it ends, with its extension; None when it is no phone number. `said`: see hints.Hints."""
     extension = _EXTENSION.match(run.text, run.end)
     if _JOINED.match(run.before) or (not extension and _JOINED_RIGHT.match(run.after)):
         return None

@@ -50,11 +50,10 @@ _PASSWORD = re.compile(
     r"pass|pwd|kennwort|contrase|clave|senha|wachtwoord|has[lł]o|парол|密|パス|비밀|كلمة|पासवर्ड|parol|şifre",
     re.IGNORECASE,
 )
-_HOLLOW = re.compile(
-    r"\*{3}|#{4}|0{12}|\.{3}|x{4}|your|<|\$\{|\{\{|\$\(|%\(|%s|example|placeholder|redacted|dummy"
-    r"|change[ _-]?(?:me|this)|replace[ _-]?(?:me|this|with)|^[$%{\[<(]|[A-Za-z_]\(|\A(?:[a-z]{3,4}-)?1234567890\Z"
-    r"|\A(?:pass(?:word|wd)?|secret|root|admin|user|guest|test|postgres|mysql|token)\Z",
-    re.IGNORECASE,
+_HOLLOW = re2.compile(
+    r"(?i)\*{3}|#{4}|0{12}|0123456789|\.{3}|x{4}|your|<|\$\{|\{\{|\$\(|%\(|%s|example|placeholder|redacted|dummy"
+    r"|change[ _-]?(?:me|this)|replace[ _-]?(?:me|this|with)|\A[$%{\[<(]|[A-Za-z_]\(|\A(?:[a-z]{3,4}-)?1234567890\z"
+    r"|\A(?:pass(?:word|wd)?|secret|root|admin|user|guest|test|postgres|mysql|token)\z"
 )
 _NAMES = re.compile(r"[A-Za-z_]\w{0,24}(?:\.[A-Za-z_]\w{0,24})+")  # a.b.c, of code
 # A name in front of the word that says that what follows is none, or may be known.
@@ -65,6 +64,7 @@ _LONGEST_NAME = 24
 _VARIABLE = re.compile(r"[a-z]+(?:_[a-z]+)+\d{0,2}|[a-z]+_v\d|\w+(?:/[\w-]+)*/[\w-]+\.[a-z]{2,4}")
 _FIELD = re.compile(r"[a-z]\w{0,24}(?:\.[a-z]\w{0,24}){2,}")
 _ODD = re.compile(r"[A-Za-z][_=!@#$%^&*~-][A-Za-z]")
+_DIGIT = re.compile(r"\d")
 _SIGN = re.compile(r"[=:>]")
 _ASSIGNS = re.compile(r"[=:>|,是为為は]|парол[ья]\s|\s(?:is|are|ist|lautet|es|est|é|è|to)\s", re.IGNORECASE)
 _REST = re.compile(r"[^\s\"'`]*")
@@ -129,7 +129,7 @@ def _is_secret(value: str, word: str, *, is_quoted: bool) -> bool:
 
 
 def _is_mixed(value: str) -> bool:
-    return any(char.isdigit() for char in value)
+    return _DIGIT.search(value) is not None
 
 
 def _is_odd(value: str) -> bool:

@@ -1,4 +1,5 @@
-"""What the content rules cost: a plain message, and the worst 2,000 characters that a search for bad ones found.
+"""What the content rules and the search for personal data cost: a plain message, one with numbers, and the worst 2,000
+characters that a search for bad ones found.
 
 `python -m scripts.benchmarks.rules [SECONDS]` searches for worse ones: pieces of the rules' examples and of what the
 reading of texts looks for, put together, repeated, changed and kept while they get slower.
@@ -16,16 +17,21 @@ from functools import partial
 from proxy.content import injection
 from proxy.content.detect import Detector
 from proxy.content.normalise import normalise
+from proxy.content.pii import find
 
 CHARS = 2000
 BUDGET_MICROS = 10.0  # for 200 characters
 MODEL_MICROS = 100.0  # likewise
-BUDGET_MILLIS = 15.0  # for the worst 2,000
+BUDGET_MILLIS = 15.0  # for the worst 2,000, all together
 PLAIN = (
     "I paid for two pairs of shoes last week and only one of them arrived. Could you please look up where the other "
     "one is, and whether I can send the first pair back if it does not come by Friday? Thank you."
 )
-# Found by the search below, slowest first.
+NUMBERS = (
+    "My order 4471 from 12.03.2026 is late. Call me on +49 171 2345678, or write to ann@mail.example. I paid 59.90 "
+    "with the card 4556 7375 8689 9855, and the IBAN for the refund is DE89 3704 0044 0532 0130 00."
+)
+# Found by the search below, slowest first; then the slowest for personal data alone.
 WORST = (
     '((select\'{"a":1}\'\', $or: [ {}\u200bsee https://a.example//b"foo" AND "bar"src=//evil.example>before;'
     "exec('sleep 5')x UNION SELECT NULL,NULL--areln -s ../lib/a.so b.soJSON%acat${IFS}/etc/hosts' or 'a'='a(select x",
@@ -37,11 +43,15 @@ WORST = (
     "/*a",
     "#a",
     "a b ",
+    "1.key=key=@",
+    "4-",
+    "call 12345 ",
 )
 SEEDS = (
     "&lt;", "%25", "\\u003c", "&#60;", "aGVsbG8gd29ybGQgaGVsbG8g", "68656c6c6f20", "1gn0r3 ", "/*", "*/", "--\n", "#\n",
     "''", "\\a", "${IFS}", "gur ", "eht ", "\u0430", "\uff46", "\u200b", "<a ", "onx=", "'or ", "((", "||", "../", "{{",
-    "!a", "$1 ", "A B ", "http://a ",
+    "!a", "$1 ", "A B ", "http://a ", "4-", "key=", "call 12345 ", "account 1234567 ", "4111 1111 1111 1111 ", "1)",
+    "@", "a@b.", "DE89 ", "token is a1b2c3d4 ", "password: ", "\u0661", "0 ", "x://a:b@", "123-45-6789 ",
 )  # fmt: skip
 
 
@@ -51,12 +61,14 @@ class Cost:
 
     rules_micros: float  # of 200 plain characters, without the model
     model_micros: float
+    find_micros: float  # personal data in 200 characters with numbers
     worst_millis: float  # all of it
 
     def note(self) -> str:
         return (
             f"Content rules: {self.rules_micros:.1f} us for 200 plain characters (budget {BUDGET_MICROS:g}), "
-            f"the model {self.model_micros:.1f} us (budget {MODEL_MICROS:g}); "
+            f"the model {self.model_micros:.1f} us (budget {MODEL_MICROS:g}), "
+            f"personal data {self.find_micros:.1f} us where there are numbers; "
             f"together {self.worst_millis:.1f} ms for the worst {CHARS:,} known (budget {BUDGET_MILLIS:g})."
         )
 
@@ -68,9 +80,10 @@ def cost(times: int) -> Cost:
     whole = _seconds(lambda: [detector.judge(plain) for _ in range(100)], times) / 100
     model = _seconds(lambda: [injection.find(normalise(plain)) for _ in range(100)], times) / 100
     reading = _seconds(lambda: [normalise(plain) for _ in range(100)], times) / 100
-    worst = max(_seconds(partial(detector.judge, _filled(text)), times) for text in WORST)
+    found = _seconds(lambda: [find(NUMBERS[:200]) for _ in range(100)], times) / 100
+    worst = max(_seconds(partial(_judged, detector, _filled(text)), times) for text in WORST)
     model -= reading
-    return Cost((whole - model) * 1e6, model * 1e6, worst * 1e3)
+    return Cost((whole - model) * 1e6, model * 1e6, found * 1e6, worst * 1e3)
 
 
 def search(seconds: float, seed: int = 1) -> list[tuple[float, str]]:
@@ -81,7 +94,7 @@ def search(seconds: float, seed: int = 1) -> list[tuple[float, str]]:
 
     def tried(parts: Iterable[str]) -> tuple[float, tuple[str, ...]]:
         text = _filled("".join(parts))
-        return _seconds(lambda: detector.judge(text), 2) * 1e3, tuple(parts)
+        return _seconds(partial(_judged, detector, text), 2) * 1e3, tuple(parts)
 
     best = sorted((tried((piece,)) for piece in pieces), reverse=True)[:30]
     end = time.monotonic() + seconds
@@ -91,6 +104,12 @@ def search(seconds: float, seed: int = 1) -> list[tuple[float, str]]:
         changed = (*parts[:at], piece, *parts[at + dice.randrange(2) :])
         best = sorted({*best, tried(changed[:20])}, reverse=True)[:30]
     return [(millis, "".join(parts)) for millis, parts in best]
+
+
+def _judged(detector: Detector, text: str) -> None:
+    """All that is done to a message's text."""
+    detector.judge(text)
+    find(text)
 
 
 def _filled(text: str) -> str:
