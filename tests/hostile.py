@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 
 from tests import forms
@@ -23,6 +25,21 @@ def _link() -> bytes:
     entry = zipfile.ZipInfo("notes.txt")
     entry.external_attr = 0o120777 << 16
     return _odd_zip(lambda made: made.writestr(entry, "/etc/passwd"))
+
+
+def _small(content: bytes) -> bytes:
+    """Says of itself that it unpacks to ten bytes, and has their checksum."""
+    made, shown = archive({"a.txt": content}), content[:10]
+    for real, said_ in ((len(content), 10), (zlib.crc32(content), zlib.crc32(shown))):
+        made = made.replace(struct.pack("<I", real), struct.pack("<I", said_))
+    return made
+
+
+def _lacking() -> bytes:
+    """A directory of the first entry alone: what reads from the start finds the other one, too."""
+    made = archive({"a.txt": b"x", "b.exe": PE})
+    at, second = made.index(b"PK\1\2"), made.rindex(b"PK\1\2")
+    return made[:second] + b"PK\5\6" + struct.pack("<4HIIH", 0, 0, 1, 1, second - at, at, 0)
 
 
 def _zip(content: bytes) -> bytes:
@@ -108,6 +125,8 @@ HOSTILE: dict[str, tuple[bytes, tuple[int, str]]] = {
     ),
     # Archives.
     "a zip bomb": (said(_zip(archive({"a.txt": bytes(30_000_000)}))), REJECTED),
+    "a zip bomb that says it is small": (said(_zip(_small(bytes(30_000_000)))), REJECTED),
+    "an entry that the directory lacks": (said(_zip(_lacking())), REJECTED),
     "a bomb of many entries": (said(_zip(archive({f"{n}.txt": b"" for n in range(1001)}))), REJECTED),
     "an archive in an archive": (said(_zip(archive({"a.txt": archive({"b.txt": b"x"})}))), REJECTED),
     "a path that climbs out": (said(_zip(archive({"../../etc/cron.d/x": b"x"}))), REJECTED),

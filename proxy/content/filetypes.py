@@ -8,6 +8,7 @@ openly. What it doesn't: scripts in a PDF's compressed objects, and what breaks 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -136,14 +137,20 @@ class Refused(ValueError):
 
 def kind_of_name(name: str) -> str:
     """The type that a cleaned name's extension stands for. Raises Refused."""
-    _, *extensions = name.lower().split(".")
-    extensions = [extension.strip() for extension in extensions]
+    extensions = extensions_of(name)
     if not RUNNING.isdisjoint(extensions):
         raise Refused("executable", "an extension that programs or pages have")
     for media, kind in KINDS.items():
         if extensions and extensions[-1] in kind.extensions:
             return media
     raise Refused("extension", "an extension of no known type")
+
+
+def extensions_of(name: str) -> list[str]:
+    """What stands behind the dots of a name, as systems take it: without blanks, what can't be seen, and a stream's
+    name behind a colon."""
+    shown = "".join(character for character in name.lower() if unicodedata.category(character) != "Cf")
+    return [extension.partition(":")[0].strip() for extension in shown.split(".")[1:]]
 
 
 def is_program(head: bytes) -> bool:
