@@ -28,9 +28,9 @@ from proxy.store.failover import FailoverStore
 from proxy.store.jobs import MemoryJobs
 from proxy.store.ledger import MemoryLedger
 from proxy.store.memory import MemoryStore
+from proxy.store.opening import open_store
 from proxy.store.reputation import MemoryReputations
 from proxy.store.sessions import MemorySessions
-from proxy.store.url import open_store
 from proxy.store.vaults import MemoryVaults
 from proxy.streams.claims import Claims
 from proxy.streams.journal import Journal

@@ -16,9 +16,10 @@ import pytest
 from proxy.store import Hit, Hits, Store, StoreDown, Tier
 from proxy.store.failover import FailoverStore
 from proxy.store.memory import MemoryStore
+from proxy.store.opening import open_store
 from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link
-from proxy.store.url import open_store, parse_url
+from proxy.store.url import parse_url
 from tests.servers import RedisServer
 from tests.store.conftest import Clock, until
 

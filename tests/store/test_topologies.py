@@ -12,9 +12,10 @@ import pytest
 from proxy.store import Batch, Listed, Mark, Tier, Versioned
 from proxy.store.failover import FailoverStore
 from proxy.store.ledger import Account, Spent
+from proxy.store.opening import open_store
 from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link, key
-from proxy.store.url import open_store, parse_url
+from proxy.store.url import parse_url
 from tests.servers import RedisServer
 from tests.topologies import Topology, cluster, sentinel
 

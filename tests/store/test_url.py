@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from proxy.config import Secret
-from proxy.store.failover import FailoverStore
-from proxy.store.memory import MemoryStore
-from proxy.store.url import StoreSettings, StoreUrl, open_store, parse_url
+from proxy.store.url import StoreSettings, StoreUrl, parse_url
 
 
 @pytest.mark.parametrize(
@@ -146,9 +144,3 @@ def test_a_wrong_setting_is_refused_with_advice_and_without_the_password(url: ob
     with pytest.raises(ValidationError, match=advice) as caught:
         StoreSettings.model_validate({"url": url})
     assert "s3cret" not in str(caught.value)
-
-
-def test_an_address_opens_its_store() -> None:
-    assert isinstance(open_store("memory:"), MemoryStore)
-    for url in ("redis://127.0.0.1:1/0", "redis+sentinel://127.0.0.1:1/main", "redis+cluster://127.0.0.1:1"):
-        assert isinstance(open_store(url), FailoverStore)
