@@ -84,7 +84,13 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
     live = Live(metrics)
     connections = Connections(settings.connections, resources.desk, metrics)
     sessions = Sessions(
-        settings.session, resources.session_key, store, resources.revocations, resources.presence, metrics
+        settings.session,
+        resources.session_key,
+        store,
+        resources.revocations,
+        resources.presence,
+        metrics,
+        forget=resources.forget,
     )
     session_stage = SessionStage(sessions, resources.presence)
     keys = Keys(settings.keys.api, {name: site.embed_keys for name, site in settings.sites.items()})

@@ -75,6 +75,10 @@ class Resources:
     def owned(self, session: Session) -> str:
         return owned_id(self.session_key, session.site, session.id, session.owner)
 
+    async def forget(self, session: Session) -> None:
+        """What its placeholders stand for."""
+        await self.keeper.forget(session.site, self.owned(session))
+
 
 @asynccontextmanager
 async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Resources]:

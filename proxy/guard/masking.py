@@ -7,6 +7,7 @@ store can't keep a value, it is masked without a way back.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,6 +21,8 @@ from proxy.content.vault import Broken, Masker, Safe, Vault
 from proxy.model import Message, Mode, Request, Session
 from proxy.store import Store, StoreDown, Vaults
 from proxy.telemetry import audit
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # at keeping a vault that other messages of the same session change meanwhile
 
@@ -68,6 +71,14 @@ class Keeper:
         except StoreDown:
             return {}
         return vault.values()
+
+    async def forget(self, site: str, owned: str) -> None:
+        """The session has ended before its time. While the store is away its vault is kept until then."""
+        try:
+            self._must_be_up()
+            await self._vaults.delete(self._safe.name(site, owned))
+        except StoreDown as down:
+            log.info("the vault of a session that ended is still kept (%s)", down)
 
     def _must_be_up(self) -> None:
         if (reason := self._store.degraded()) is not None:

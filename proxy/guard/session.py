@@ -14,7 +14,7 @@ import secrets
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -109,7 +109,7 @@ class _Verified:
 
 
 class Sessions:
-    """Issues and verifies. `clock` gives Unix time."""
+    """Issues and verifies. `clock` gives Unix time. `forget` drops what is kept of a session besides."""
 
     def __init__(
         self,
@@ -120,8 +120,10 @@ class Sessions:
         presence: Presence,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
+        forget: Callable[[Session], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings
+        self._forget = forget
         self._key = hmac.new(key, b"sidegate session tokens", sha256).digest()
         self._print_key = hmac.new(key, b"sidegate fingerprints", sha256).digest()
         self._csrf_key = hmac.new(key, b"sidegate form posts", sha256).digest()
@@ -211,6 +213,8 @@ class Sessions:
             await self._revocations.end(session)
         finally:
             await self._presence.leave(session)
+            if self._forget is not None:
+                await self._forget(session)
 
     def ticket(self, session: Session) -> str:
         now = int(self._clock())

@@ -320,6 +320,10 @@ class Vaults(Protocol):
         """Keep it in place of that version (0: of nothing). False when that isn't what is kept any more."""
         ...
 
+    async def delete(self, name: str) -> None:
+        """Keep it no longer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:

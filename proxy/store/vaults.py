@@ -49,6 +49,9 @@ class MemoryVaults:
             self._forget(next(iter(self._vaults)))
         return True
 
+    async def delete(self, name: str) -> None:
+        self._forget(name)
+
     def _live(self, name: str) -> _Kept | None:
         kept = self._vaults.get(name)
         return kept if kept and kept.ends > self._clock() else None

@@ -174,6 +174,19 @@ async def test_replicas_share_placeholders_and_redis_shows_no_value() -> None:
         assert all(word.encode() not in everything for word in (MAIL, CARD, "bob@shop.org", "EMAIL"))
 
 
+async def test_when_a_visitor_ends_the_session_redis_keeps_nothing_of_it() -> None:
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        hook = await stack.enter_async_context(webhook(parrot))
+        visitor = await stack.enter_async_context(sidegate(n8n(hook), store={"url": redis.url}))
+        await visitor.session()
+        await visitor.events(TEXT)
+        assert ":vault" in str(await dump(redis))
+        async with visitor.http.delete(f"{visitor.url}/v1/session", headers=visitor.headers) as response:
+            assert response.status == 204
+        assert ":vault" not in str(await dump(redis))
+
+
 async def test_without_redis_the_workflow_gets_a_mask_and_nothing_comes_back() -> None:
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(RedisServer())

@@ -67,6 +67,22 @@ async def test_placeholders_go_upstream_and_come_back_in_this_session() -> None:
     assert "ann" not in repr(masked)
 
 
+async def test_what_an_ended_session_had_is_forgotten() -> None:
+    kept = keeper()
+    for one in (SESSION, replace(SESSION, id="s2")):
+        await stage(kept).check(request(TEXT, session=one))
+    await kept.forget("shop", owned(SESSION))
+    assert await kept.values("shop", owned(SESSION)) == {}
+    assert len(await kept.values("shop", "upstream's s2")) == 2
+
+
+async def test_without_the_store_an_ended_session_keeps_its_values_until_its_time() -> None:
+    vaults = MemoryVaults()
+    await stage(keeper(vaults)).check(request(TEXT))
+    await keeper(vaults, Away()).forget("shop", owned(SESSION))
+    assert len(await keeper(vaults).values("shop", owned(SESSION))) == 2
+
+
 async def test_the_session_keeps_its_placeholders_and_another_has_its_own() -> None:
     masking = stage()
     await masking.check(request(TEXT))

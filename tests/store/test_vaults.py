@@ -52,6 +52,15 @@ async def test_a_vault_ends_with_its_session_which_may_be_prolonged_but_not_cut(
     assert await backend.vaults.write("a", 0, b"new", 60)
 
 
+async def test_what_is_deleted_is_gone_and_its_place_is_free(backend: Backend) -> None:
+    assert await backend.vaults.write("a", 0, b"one", 60)
+    await backend.vaults.delete("a")
+    await backend.vaults.delete("a")
+    assert not await backend.vaults.write("a", 1, b"late", 60)
+    assert await backend.vaults.read("a", 60) is None
+    assert await backend.vaults.write("a", 0, b"new", 60)
+
+
 @many
 @given(
     st.lists(

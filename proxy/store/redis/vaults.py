@@ -18,3 +18,6 @@ class RedisVaults:
     async def write(self, name: str, version: int, data: bytes, ttl: float) -> bool:
         args: list[int | bytes] = [milliseconds(ttl), version, data]
         return bool(await self._link.ask(lambda: self._vault([key(name, "vault")], args)))
+
+    async def delete(self, name: str) -> None:
+        await self._link.ask(lambda: self._link.redis.delete(key(name, "vault")))
