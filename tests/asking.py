@@ -41,6 +41,7 @@ class N8n:
     opened: list[tuple[dict[str, str], dict[str, str]]] = field(default_factory=list)  # query, headers
     pressed: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # method and target, headers
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    delay: asyncio.Event | None = None  # before it answers a button
 
     async def start(self, http: web.Request) -> web.Response:
         self.asked.append(await http.json())
@@ -68,6 +69,8 @@ class N8n:
 
     async def wait(self, http: web.Request) -> web.Response:
         self.pressed.append((f"{http.method} {http.path_qs}", dict(http.headers)))
+        if self.delay is not None:
+            await self.delay.wait()  # who asked gives up
         status, body = self.button
         headers = {"Location": f"http://127.0.0.1:{self.port}/stolen"} if status == 307 else {}
         return web.Response(status=status, text=body, headers=headers | {"X-Inner": "inner-secret"})

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
 from aiohttp import web
 
+from proxy.guard.keys import hash_of, new_key
+from proxy.streams.executions import Executions
+from proxy.streams.seal import Sealer
 from tests.asking import DONE, HEARTBEAT, N8n, asking, asks, begin, chat, refused
-from tests.sidegate import JWT_KEY, ORIGIN, Visitor
+from tests.sidegate import JWT_KEY, ORIGIN, SESSION_KEY, Visitor, sidegate
+from tests.upstreams import plain, webhook
 
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 
@@ -520,3 +526,100 @@ async def test_an_upstream_that_the_configuration_lost_has_no_open_questions() -
         chat(visitor, query) as widget,
     ):
         assert (await widget.next())["message"] == "This question is not open any more."
+
+
+async def test_any_replica_goes_on_with_what_another_began() -> None:
+    n8n = N8n()
+    async with asking(n8n) as one:
+        upstream = {"kind": "n8n", "url": f"http://127.0.0.1:{n8n.port}/webhook/chat", "auth": "none"}
+        async with sidegate(upstream) as other, chat(other, await begin(one)) as widget:
+            n8n.frames.put_nowait(n8n.question("May I?", ("Approve", n8n.link())))
+            link = (await widget.next())["buttons"][0]["link"]
+            assert link.startswith(one.url)  # where the widget's messages go
+            assert (await pressed(other, link.replace(one.url, other.url)))[0] == 200
+
+
+async def test_a_key_that_the_widget_sends_with_messages_alone_is_enough_and_sets_the_end() -> None:
+    n8n = N8n()
+    key = new_key("embed")
+    sites = {
+        "shop": {
+            "origins": [ORIGIN],
+            "upstream": "support",
+            "auth": ["embed_key", "api_key"],
+            "embed_keys": [{"hash": hash_of(key)}],
+        }
+    }
+    bot, expires = new_key("api"), datetime.now(UTC) + timedelta(hours=2)
+    keys = {"api": [{"name": "bot", "hash": hash_of(bot), "site": "shop", "expires": expires.isoformat()}]}
+    async with asking(n8n, sites=sites, keys=keys) as visitor:
+        query = await begin(visitor, **{"X-Embed-Key": key})
+        async with chat(visitor, query) as widget:
+            n8n.frames.put_nowait("Name?")
+            assert await widget.next() == "Name?"
+        query = await begin(visitor, Authorization=f"Bearer {bot}")
+        assert await refused(visitor, query, **FIREFOX) == 404
+        assert await refused(visitor, query) == 101
+        begun = Executions(Sealer(SESSION_KEY.encode())).begun(query["token"])
+        assert begun is not None
+        assert begun.session.owner == "key:bot"
+        assert begun.session.ends <= expires.timestamp()
+
+
+async def test_what_is_said_while_n8n_is_still_being_reached_is_not_lost() -> None:
+    go = asyncio.Event()
+
+    async def slowly(n8n: N8n, socket: web.WebSocketResponse) -> None:
+        await go.wait()  # set below
+        await asks(n8n, socket)
+
+    n8n = N8n(talk=slowly)
+    async with asking(n8n) as visitor, chat(visitor, await begin(visitor)) as widget:
+        await widget.say("Bob")
+        go.set()
+        assert (await n8n.words())["chatInput"] == "Bob"
+
+
+async def test_a_text_is_said_in_full_even_where_it_is_no_json_for_n8n() -> None:
+    n8n, visitor_text = N8n(), "{'a': \"b\"}\n😀"
+    async with asking(n8n) as visitor, chat(visitor, await begin(visitor)) as widget:
+        await widget.say(visitor_text)
+        assert (await n8n.words())["chatInput"] == visitor_text
+
+
+async def test_a_workflow_whose_answer_is_broken_json_is_no_question() -> None:
+    broken = plain(b'{"executionStarted":true,"executionId":"49",')
+    fields = {"action": "sendMessage", "sessionId": "v1", "chatInput": "hello"}
+    async with (
+        webhook(lambda asked: broken) as hook,
+        sidegate({"kind": "n8n", "url": hook.url}) as visitor,
+        visitor.http.post(f"{visitor.url}/chat/shop", json=fields, headers=visitor.headers) as response,
+    ):
+        assert response.status == 502
+
+
+async def test_an_n8n_that_nobody_reaches_is_told() -> None:
+    n8n = N8n()
+    async with asking(n8n) as visitor:
+        query = await begin(visitor)
+        async with chat(visitor, query) as widget:
+            n8n.frames.put_nowait(n8n.question("May I?", ("Approve", n8n.link())))
+            link = (await widget.next())["buttons"][0]["link"]
+    with socket.socket() as bound:  # nobody listens there
+        bound.bind(("127.0.0.1", 0))
+        upstream = {"kind": "n8n", "url": f"http://127.0.0.1:{bound.getsockname()[1]}/n8n/webhook/chat"}
+        async with sidegate(upstream) as visitor, chat(visitor, query) as widget:
+            assert (await widget.next())["code"] == "upstream_error"
+            end = link.rpartition("/")[2]
+            assert (await pressed(visitor, f"{visitor.url}/webhook-waiting/{end}"))[0] == 502
+
+
+async def test_a_button_that_n8n_does_not_answer_is_given_up() -> None:
+    n8n = N8n()
+    upstream = {"timeouts": {"connect": 5, "first_byte": 0.3, "idle": 60, "total": 60}}
+    async with asking(n8n, upstream=upstream) as visitor, chat(visitor, await begin(visitor)) as widget:
+        n8n.frames.put_nowait(n8n.question("May I?", ("Approve", n8n.link())))
+        link = (await widget.next())["buttons"][0]["link"]
+        n8n.delay = asyncio.Event()
+        status, body, _ = await pressed(visitor, link)
+        assert (status, body) == (504, "The assistant took too long to answer.\n")

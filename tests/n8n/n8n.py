@@ -32,7 +32,10 @@ NODE_TYPES = [
         BASE + name
         for name in ("webhook", "respondToWebhook", "set", "if", "stopAndError", "crypto", "jwt", "stickyNote", "wait")
     ),
-    *(LANGCHAIN + name for name in ("agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator", "chatTrigger")),
+    *(
+        LANGCHAIN + name
+        for name in ("agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator", "chatTrigger", "chat")
+    ),
 ]
 # Modules that would call out, or load packages that the cut lock file leaves out.
 DISABLED_MODULES = (

@@ -62,9 +62,8 @@ def shipped_with_body_hash() -> Json:
 
 def node(name: str, kind: str, version: float, parameters: Json, **more: object) -> Json:
     """`kind` is the node type without its package's prefix."""
-    prefix = (
-        LANGCHAIN if kind in {"agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator", "chatTrigger"} else BASE
-    )
+    langchain = {"agent", "lmChatOpenAi", "memoryBufferWindow", "toolCalculator", "chatTrigger", "chat"}
+    prefix = LANGCHAIN if kind in langchain else BASE
     return {
         "id": name,
         "name": name,
@@ -225,6 +224,33 @@ def hashed(binary: str, **more: object) -> Json:
     return node(
         f"Hash {binary}", "crypto", 1, wanted | {"binaryPropertyName": binary, "dataPropertyName": binary}, **more
     )
+
+
+def asking() -> Json:
+    """A chat trigger whose workflow asks for a name, and then for leave."""
+    made = workflow(
+        "asking",
+        "streaming",
+        talk("Ask", "sendAndWait", "={{ `You said ${$json.chatInput}. Your name?` }}", responseType="freeTextChat"),
+        talk("Greet", "send", "={{ 'Hello, ' + $json.chatInput + '. Mail eve.adams@other.test' }}"),
+        talk("Leave", "sendAndWait", "May I <img src=//evil.example>?", responseType="approval", **LEAVE),
+        talk("Bye", "send", "={{ 'Approved: ' + $json.data.approved }}"),
+    )
+    trigger = next(part for part in made["nodes"] if part["name"] == "Webhook")
+    options = {"responseMode": "responseNodes"}
+    parameters = {"public": True, "mode": "hostedChat", "authentication": "none", "options": options}
+    del trigger["credentials"]
+    trigger.update(type=LANGCHAIN + "chatTrigger", typeVersion=1.4, parameters=parameters)
+    return made
+
+
+LEAVE = {"approvalOptions": {"values": {"approvalType": "double"}}, "blockUserInput": True}
+
+
+def talk(name: str, operation: str, message: str, **more: object) -> Json:
+    """A node that speaks to the visitor."""
+    parameters = {"operation": operation, "message": message, "options": {}, **more}
+    return node(name, "chat", 1.3, parameters, webhookId=name.lower())
 
 
 # What a workflow sees of a form: its text, and of each file what n8n makes of it.
