@@ -15,11 +15,18 @@ from proxy.content.hints import Hints
 from proxy.content.phones import phone_end
 from proxy.content.runs import Run, runs
 
-_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=IBAN))[A-Za-z]{2}[0-9]{2}(?=[ \-]?[A-Za-z0-9])")
+_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=IBAN))[A-Za-z]{2}[0-9]{2}(?=[ \-\t\r\n]{0,3}[A-Za-z0-9])")
+_IBAN_BETWEEN = re.compile(r"[ \-\t\r\n]{1,3}")
 # Cards in their own grouping, whatever one separator that is; a list of numbers has a comma and a space.
 _PRINTED = re.compile(
     r"(?<![0-9A-Za-z])[0-9]{4}([^0-9A-Za-z,:]{1,3}|,)(?:[0-9]{4}\1[0-9]{4}(?:\1[0-9]{1,4}){0,2}|[0-9]{6}\1[0-9]{4,5})"
     r"(?![0-9A-Za-z])"
+)
+# The same, broken by the end of a line or by a blank too many; the second group is what cards of 19 digits have more.
+_GAP = r"(?:[ \t]{1,3}|[ \t]?\r?\n[ \t]?)"
+_WRAPPED = re.compile(
+    rf"(?<![0-9A-Za-z])([0-9]{{4}}{_GAP}(?:[0-9]{{4}}{_GAP}[0-9]{{4}}{_GAP}[0-9]{{1,4}}|[0-9]{{6}}{_GAP}[0-9]{{4,5}}))"
+    rf"({_GAP}[0-9]{{1,3}})?(?![0-9A-Za-z])"
 )
 _LEFT_PART = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,5}-?\Z")
 _RIGHT_PART = re.compile(r"(?:-?[A-Za-z0-9]{1,4}(?![A-Za-z0-9]))?")
@@ -38,10 +45,7 @@ def numbers(text: str) -> Iterator[Span]:
     """Spans of all kinds that numbers have, in no order; they may overlap. `text` is folded."""
     hints = Hints(text)
     yield from _ibans(text)
-    for match in _PRINTED.finditer(text):
-        digits = "".join(filter(str.isdigit, match[0]))
-        if len(digits) in card_lengths(digits[:6]) and luhn(digits):
-            yield Span(match.start(), match.end(), "card")
+    yield from _grouped(text)
     for match in _MBI.finditer(text):
         yield Span(match.start(), match.end(), "policy")
     for match in _INSURED.finditer(text):
@@ -54,6 +58,23 @@ def numbers(text: str) -> Iterator[Span]:
         yield from found or _whole(run, hints)
 
 
+def _grouped(text: str) -> Iterator[Span]:
+    """Cards that are grouped as on the card."""
+    for match in _PRINTED.finditer(text):
+        if _is_card(match[0]):
+            yield Span(match.start(), match.end(), "card")
+    for match in _WRAPPED.finditer(text):
+        for end in (match.end(), match.end(1)):
+            written = text[match.start() : end]
+            if written != " ".join(written.split()) and _is_card(written):
+                yield Span(match.start(), end, "card")
+
+
+def _is_card(written: str) -> bool:
+    digits = "".join(filter(str.isdigit, written))
+    return len(digits) in card_lengths(digits[:6]) and luhn(digits)
+
+
 def _ibans(text: str) -> Iterator[Span]:
     for match in _IBAN.finditer(text):
         left, at, chars = iban_length(match[0][:2].upper()), match.start(), ""
@@ -61,9 +82,11 @@ def _ibans(text: str) -> Iterator[Span]:
             if text[at].isascii() and text[at].isalnum():
                 chars += text[at]
                 left -= 1
-            elif text[at] not in " -" or text[at - 1] in " -":
+                at += 1
+            elif between := _IBAN_BETWEEN.match(text, at):
+                at = between.end()
+            else:
                 break
-            at += 1
         if chars and not left and not text[at : at + 1].isalnum() and is_iban(chars.upper()):
             yield Span(match.start(), at, "iban")
 
