@@ -194,7 +194,9 @@ def _parts(settings: Settings, metrics: Metrics, gather: Gather, resources: Reso
             connections,
             max_bytes=settings.listen.max_body_bytes,
         ),
-        session=SessionEdge(flow, reader, sessions, failures, settings.session, metrics, secure=production),
+        session=SessionEdge(
+            flow, reader, sessions, failures, settings.session, metrics, settings.file_offers(), secure=production
+        ),
         page=PageEdge(reader, host, sites),
         hooks=HooksEdge(flow, reader, host, settings.hooks, settings.listen.body_timeout, metrics),
         embed=EmbedEdge(reader, host),

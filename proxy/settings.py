@@ -15,7 +15,7 @@ from proxy.guard.budget import BudgetSettings
 from proxy.guard.challenge import ChallengeSettings
 from proxy.guard.connections import ConnectionSettings
 from proxy.guard.content import ContentSettings
-from proxy.guard.files import UploadSettings
+from proxy.guard.files import UploadSettings, offer
 from proxy.guard.hooks import HookSettings, QueueSettings
 from proxy.guard.keys import KeySettings
 from proxy.guard.limits import DEFAULT_LIMITS, LimitSettings
@@ -94,6 +94,10 @@ class Settings(Section):
         """Those whose upstreams all take files."""
         taking = {name for name, upstream in self.upstreams.items() if not isinstance(upstream, OpenAiSettings)}
         return frozenset(name for name, site in self.sites.items() if taking.issuperset(site.weights))
+
+    def file_offers(self) -> dict[str, dict[str, object]]:
+        """By site, what pages are told of the files that it takes."""
+        return dict.fromkeys(self.sites_with_files() if self.uploads.max_files else (), offer(self.uploads))
 
     def site_filters(self, name: str) -> FilterSettings:
         return _overridden(self.filters, self.sites[name].filters)

@@ -19,7 +19,7 @@ from proxy.guard.origin import Host
 MAX_AGE = 300  # seconds until browsers ask whether there is another one
 PARTS = (
     ("page", "protocol.js"), ("page", "markdown.js"),
-    ("embedded", "session.js"), ("embedded", "transports.js"), ("embedded", "widget.js"),
+    ("embedded", "session.js"), ("embedded", "transports.js"), ("embedded", "files.js"), ("embedded", "widget.js"),
 )  # fmt: skip
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from aiohttp import web
@@ -18,7 +18,8 @@ from proxy.telemetry import Metrics, audit
 
 
 class SessionEdge:
-    """`secure`: cookies only over TLS, as in production; also in development where the cookie's name asks for it."""
+    """`offers`: by site what its visitors may send as files, where they may. `secure`: cookies only over TLS, as in
+    production; also in development where the cookie's name asks for it."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class SessionEdge:
         failures: Failures,
         settings: SessionSettings,
         metrics: Metrics,
+        offers: Mapping[str, Mapping[str, object]],
         *,
         secure: bool,
     ) -> None:
@@ -37,6 +39,7 @@ class SessionEdge:
         self._failures = failures
         self._settings = settings
         self._metrics = metrics
+        self._offers = offers
         self._secure = secure or settings.cookie_name.startswith(("__Host-", "__Secure-"))
 
     async def open(self, http: web.Request) -> web.Response:
@@ -100,6 +103,8 @@ class SessionEdge:
             "refresh_token": issued.refresh_token,
             "refresh_expires_in": issued.refresh_expires_in,
         }
+        if (offer := self._offers.get(issued.session.site)) is not None:
+            fields["uploads"] = offer
         if self._settings.cookie:
             fields["csrf_token"] = self._sessions.csrf(issued.session)
         return self._with_cookie(json_response(fields), issued.cookie, issued.cookie_expires_in)

@@ -71,6 +71,12 @@ class UploadSettings(Section):
     scan: ScanSettings = ScanSettings()
 
 
+def offer(settings: UploadSettings) -> dict[str, object]:
+    """What a page may let its visitors choose: `types` by extension."""
+    types = {extension: media for media in settings.types for extension in KINDS[media].extensions}
+    return {"max_files": settings.max_files, "max_bytes": settings.max_bytes, "types": types}
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     file: File

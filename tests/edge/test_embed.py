@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
+from importlib import resources
 
 from proxy.edge.embed import script
 from tests.sidegate import ORIGIN, sidegate
@@ -18,6 +20,11 @@ def test_it_is_under_25_kib_on_the_wire() -> None:
 def test_nothing_in_it_makes_markup_or_code_of_text() -> None:
     risky = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|srcdoc|^export "
     assert re.findall(risky, script(), re.MULTILINE) == []
+
+
+def test_every_language_has_every_word() -> None:
+    words = json.loads((resources.files("proxy.edge") / "embedded" / "words.json").read_bytes())
+    assert {frozenset(each) for each in words.values()} == {frozenset(words["en"])}
 
 
 async def test_it_may_be_cached_and_loaded_by_pages_of_other_origins() -> None:

@@ -108,9 +108,24 @@ async def post(visitor: Visitor, path: str, body: Any = None, **headers: str) ->
         return response.status, await response.json(content_type=None)
 
 
+async def test_a_session_says_which_files_its_site_takes() -> None:
+    async with sidegate(ECHO, uploads={"max_files": 2, "max_bytes": 5000, "types": ["text/plain"]}) as visitor:
+        opened = await visitor.session()
+        assert opened["uploads"] == {
+            "max_files": 2,
+            "max_bytes": 5000,
+            "types": dict.fromkeys(("txt", "text", "log"), "text/plain"),
+        }
+    model = {"kind": "openai", "url": "http://127.0.0.1:1/v1/chat/completions", "model": "m"}
+    for upstream, uploads in ((ECHO, {"max_files": 0}), (model, {})):
+        async with sidegate(upstream, uploads=uploads) as visitor:
+            assert "uploads" not in await visitor.session()
+
+
 async def test_a_session_is_opened_refreshed_and_its_old_refresh_token_refused() -> None:
     async with sidegate(ECHO) as visitor:
         opened = await visitor.session()
+        assert opened.pop("uploads")["types"]["jpeg"] == "image/jpeg"
         assert opened.keys() == {"session_id", "access_token", "expires_in", "refresh_token", "refresh_expires_in"}
         assert (opened["expires_in"], opened["refresh_expires_in"]) == (900, 604_800)
         del visitor.headers["Authorization"]

@@ -32,9 +32,30 @@ function stored(storage, name) {
 const session = stored(() => sessionStorage, `${STORED}.session`);
 let opening = null; // a promise of a token: who asks meanwhile waits for the same
 
+/** As fetch. A form goes by XMLHttpRequest, since fetch doesn't say how much of a request has gone out. */
+function sendForm(address, { method, signal, headers, body }, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, address);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.addEventListener('progress', ({ loaded, total }) => onProgress(loaded / total));
+    request.addEventListener('load', () => {
+      if (request.responseURL !== address.href) reject(new TypeError('redirected'));
+      const given = { 'Retry-After': request.getResponseHeader('Retry-After') ?? '' };
+      resolve(new Response(request.responseText || null, { status: request.status, headers: given }));
+    });
+    request.addEventListener('error', () => reject(new TypeError('no connection'))); // as fetch's
+    request.addEventListener('abort', () => reject(signal.reason));
+    signal.throwIfAborted();
+    signal.addEventListener('abort', () => request.abort(), { once: true });
+    request.send(body);
+  });
+}
+
 /** One request. Raises Failure for a refusal; a challenge is solved, and the same request made again with its solution. */
-async function call(method, path, { headers, fields, signal, onProof } = {}, proof = null) {
-  const response = await fetch(new URL(path, base), {
+async function call(method, path, { headers, fields, form, signal, onProof, onProgress } = {}, proof = null) {
+  const address = new URL(path, base);
+  const request = {
     method,
     signal,
     cache: 'no-store',
@@ -46,15 +67,16 @@ async function call(method, path, { headers, fields, signal, onProof } = {}, pro
       ...(proof && { 'X-Challenge-Solution': proof }),
       ...headers,
     },
-    body: fields && JSON.stringify(fields),
-  });
+    body: form ?? (fields && JSON.stringify(fields)),
+  };
+  const response = await (form ? sendForm(address, request, onProgress) : fetch(address, request));
   if (response.ok) return response;
   const problem = await response.json().catch(() => null); // a proxy in between speaks its own language
   if (response.status === 428 && problem?.challenge && !proof) {
     onProof?.();
-    return call(method, path, { headers, fields, signal }, await solve(problem.challenge, signal));
+    return call(method, path, { headers, fields, form, signal, onProgress }, await solve(problem.challenge, signal));
   }
-  throw failureOf({ code: 'unavailable', retry_after: response.headers.get('Retry-After'), ...problem });
+  throw failureOf({ code: response.status === 413 ? 'too_large' : 'unavailable', retry_after: response.headers.get('Retry-After'), ...problem });
 }
 
 async function grant(path, options) {
@@ -66,6 +88,7 @@ async function grant(path, options) {
     accessEnds: Date.now() + given.expires_in * 1000,
     refresh: given.refresh_token,
     refreshEnds: Date.now() + given.refresh_expires_in * 1000,
+    uploads: given.uploads,
   });
   return given.access_token;
 }

@@ -48,6 +48,18 @@ async function* overHttp(exchange, signal, alive) {
   else for await (const { name, data, id } of readEvents(response.body, alive)) yield { name, id, fields: JSON.parse(data) };
 }
 
+/** Brings a message with its files, by HTTP whatever the transport. Returns the answer's id: it is joined like any other. */
+async function deliver(exchange, signal, alive) {
+  if (!exchange.files) throw new Failure('files_gone', 'The page was left before the files had arrived.');
+  const form = new FormData();
+  form.append('message', exchange.question);
+  for (const file of exchange.files) form.append('files', file);
+  const onProgress = (share) => (alive(), exchange.onProgress(share));
+  const headers = { Accept: 'application/json', Prefer: 'respond-async', 'Idempotency-Key': exchange.key };
+  const request = { signal, form, headers, onProgress, onProof: exchange.onProof };
+  return (await (await authorised('POST', 'v1/messages', request)).json()).answer_id;
+}
+
 let socket = null; // the one at hand, open or not
 let hear = () => {}; // takes frames of the answer at hand
 let hearPush = () => {};
@@ -132,6 +144,10 @@ async function* answerTo(exchange, signal, onLost) {
     const [alive, stopWatching] = watchSilence(silence);
     const either = AbortSignal.any([signal, silence.signal]);
     try {
+      if (exchange.names && !exchange.id) {
+        exchange.id = await deliver(exchange, either, alive);
+        yield { answer_id: exchange.id };
+      }
       for await (const { name, fields, id } of (usesSocket ? overSocket : overHttp)(exchange, either, alive)) {
         if (id) exchange.last = id;
         if (name === 'error') throw failureOf(fields);

@@ -4,6 +4,10 @@
 const MAX_ANSWER_CHARS = 1_000_000; // an answer longer than this is broken off
 const MAX_KEPT = 50; // entries of a conversation that are kept
 const MAX_KEPT_CHARS = 100_000;
+// To send the same again would end the same.
+const FINAL = new Set([
+  'denied', 'content_blocked', 'too_large', 'bad_request', 'upload_rejected', 'unsupported_media', 'files_gone',
+]);
 const HTTP_WORDS = { session_invalid: 'lost', upstream_error: 'unavailable', upstream_unavailable: 'unavailable' };
 
 const language = [option('lang'), ...navigator.languages]
@@ -62,8 +66,14 @@ const ui = {
   }),
   send: iconButton('send', words.send, 'M12 20V4M5 11l7-7 7 7', submit),
   stop: iconButton('stop', words.stop, 'M7 7h10v10H7z', () => stop(), { hidden: '' }),
+  attach: iconButton('attach', words.attach, 'M20 11l-8.5 8.5a5 5 0 0 1-7-7L13 4a3.4 3.4 0 0 1 5 5l-8.5 8.5a1.7 1.7 0 0 1-2.5-2.5L15 7', () => ui.picker.click()),
+  picker: element('input', { type: 'file', multiple: '', hidden: '' }),
+  files: element('ul', { class: 'files', part: 'files', role: 'list', 'aria-label': words.files, hidden: '' }),
+  hint: element('p', { class: 'hint failed', hidden: '' }),
 };
-ui.composer = element('form', { 'aria-label': words.message }, ui.message, ui.send, ui.stop);
+ui.composer = element(
+  'form', { 'aria-label': words.message }, ui.files, ui.hint, ui.picker, ui.attach, ui.message, ui.send, ui.stop,
+);
 ui.panel = element(
   'div',
   { class: 'panel', part: 'panel', role: 'dialog', 'aria-label': title, id: 'panel', hidden: '' },
@@ -124,8 +134,13 @@ function entry(role, label) {
   return { node, text };
 }
 
-function showQuestion(question) {
-  entry('question', words.you).text.textContent = question;
+function showQuestion(question, files = []) {
+  const { node, text } = entry('question', words.you);
+  text.textContent = question;
+  if (files.length) {
+    const names = files.map((name) => element('li', { dir: 'auto' }, name));
+    node.append(element('ul', { class: 'names', role: 'list', 'aria-label': words.sent }, ...names));
+  }
 }
 
 function showText(role, label, words_) {
@@ -134,8 +149,8 @@ function showText(role, label, words_) {
   return node;
 }
 
-const showEntry = ({ role, text }) => {
-  if (role === 'question') showQuestion(text);
+const showEntry = ({ role, text, files }) => {
+  if (role === 'question') showQuestion(text, files);
   else showText(role, role === 'push' ? words.later : words.assistant, text);
 };
 
@@ -155,13 +170,19 @@ function note(exchange, text, kind = 'note') {
   });
 }
 
-/** What went wrong, in the visitor's words, and a way to try again where that can help. */
+const kindOf = ({ code }) => (HOPELESS.has(HTTP_WORDS[code] ?? code) ? 'denied' : HTTP_WORDS[code] ?? code);
+
+/** What went wrong, in the visitor's words. */
+function sentence(failure, files) {
+  const kind = files && failure.code === 'too_large' ? 'files_large' : kindOf(failure);
+  return Object.hasOwn(words, kind) ? words[kind] : words.unavailable;
+}
+
+/** What went wrong, and a way to try again where that can help. */
 function showFailure(exchange, failure) {
-  const code = HTTP_WORDS[failure.code] ?? failure.code;
-  const kind = HOPELESS.has(code) ? 'denied' : code;
-  note(exchange, Object.hasOwn(words, kind) ? words[kind] : words.unavailable, 'note failed');
+  note(exchange, sentence(failure, exchange.names), 'note failed');
   announce(exchange.note.textContent);
-  if (kind === 'denied' || ['content_blocked', 'too_large', 'bad_request'].includes(code)) return;
+  if (FINAL.has(kindOf(failure))) return;
   const ready = Date.now() + failure.retryAfter * 1000;
   const retry = element('button', { type: 'button' });
   retry.addEventListener('click', () => {
@@ -194,6 +215,7 @@ function newExchange(question, known = {}) {
   exchange.entry = { role: 'answer', text: '' };
   exchange.render = textRenderer(text, { links: true });
   exchange.onProof = () => note(exchange, words.proving);
+  exchange.onProgress = (share) => showProgress(exchange, share);
   return exchange;
 }
 
@@ -223,7 +245,10 @@ async function run(exchange) {
   try {
     for await (const { text, answer_id: id } of answerTo(exchange, abort.signal, () => note(exchange, words.reconnecting))) {
       if (text) addPiece(exchange, text);
-      else if (id) keepPending(exchange);
+      else if (id) {
+        keepPending(exchange);
+        if (!exchange.said) note(exchange, words.thinking);
+      }
     }
     end(exchange, exchange.said.trim() ? null : new Failure('empty', 'There was no answer.'));
   } catch (error) {
@@ -238,8 +263,9 @@ async function run(exchange) {
   }
 }
 
-function keepPending({ question, key, id }) {
-  pending.set({ question, key, id });
+/** Files are lost with the page, so such a question is kept with its files' names, and joined once they have arrived. */
+function keepPending({ question, key, id, names }) {
+  pending.set({ question, key, id, names });
 }
 
 function end(exchange, failure) {
@@ -256,12 +282,15 @@ function end(exchange, failure) {
   if (option('pushes') !== 'off') listen();
 }
 
-function ask(question) {
+function ask(question, files) {
+  const names = files.map(({ name }) => name);
   ui.log.querySelectorAll('.note button').forEach((node) => node.remove());
-  showQuestion(question);
-  remember({ role: 'question', text: question });
-  tell('message', { text: question });
-  const exchange = newExchange(question, { key: newKey() });
+  showQuestion(question, names);
+  remember({ role: 'question', text: question, ...(names.length && { files: names }) });
+  tell('message', { text: question, files: names });
+  const exchange = newExchange(question || names.join(', ').slice(0, ui.message.maxLength), {
+    key: newKey(), ...(names.length && { files, names }),
+  });
   keepPending(exchange);
   follow();
   run(exchange);
@@ -270,11 +299,11 @@ function ask(question) {
 function submit(event) {
   event?.preventDefault();
   const question = ui.message.value.trim();
-  if (running || !question) return;
+  if (running || !(question || chosen.length)) return;
   ui.message.value = '';
   fit();
   ui.message.focus();
-  ask(question);
+  ask(question, takeFiles());
 }
 
 function stop(reason = 'stopped') {
@@ -295,6 +324,7 @@ function startOver() {
   history.set(null);
   entries = [];
   ui.log.replaceChildren();
+  takeFiles();
   greet();
   showRunning();
   announce(words.new);
@@ -376,6 +406,7 @@ function start() {
   ui.panel.addEventListener('keydown', onPanelKey);
   dark.addEventListener('change', showTheme);
   narrow.addEventListener('change', showSize);
+  listenForFiles();
   takePushes(showPush);
   showTheme();
   showSize();
