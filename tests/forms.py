@@ -58,9 +58,9 @@ JFIF = segment(0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0")
 EXIF = segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08 GPS 52.5200 N")
 
 
-def jpeg(*segments: bytes, behind: bytes = b"") -> bytes:
+def jpeg(*segments: bytes, start: bytes = JFIF, behind: bytes = b"") -> bytes:
     """In the form of one: nothing decodes it here."""
-    return b"\xff\xd8" + JFIF + b"".join(segments) + FRAME + SCAN + b"\xff\xd9" + behind
+    return b"\xff\xd8" + start + b"".join(segments) + FRAME + SCAN + b"\xff\xd9" + behind
 
 
 def gif(*blocks: bytes, size: bytes = b"\x01\0\x01\0", behind: bytes = b"") -> bytes:

@@ -106,6 +106,12 @@ HOSTILE: dict[str, tuple[bytes, tuple[int, str]]] = {
         REJECTED,
     ),
     "a GIF with something behind it": (said(file(gif(behind=b";alert(1)"), "a.gif", "image/gif")), REJECTED),
+    "a JPEG that is JavaScript": (
+        said(file(jpeg(forms.segment(0xE0, b"*/=1;alert(1)/*".ljust(0x2F28)), start=b""), "a.jpg", "image/jpeg")),
+        REJECTED,
+    ),
+    "PHP in a PDF": (said(file(pdf(b"<?php system($_GET[0]);"), "a.pdf", "application/pdf")), REJECTED),
+    "PHP called text": (said(file(b"<?= system($_GET[0]) ?>")), REJECTED),
     "PHP in a JPEG's comment": (
         said(file(jpeg(forms.segment(0xFE, b"<?php system($_GET[0]);")), "a.jpg", "image/jpeg")),
         REJECTED,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -93,27 +94,31 @@ assert KINDS.keys() == set(get_args(FileType))  # noqa: S101 - a type without it
 
 # What a computer runs, or a browser shows as a page, if it is only opened.
 _RUNNING = """
-ade adp apk app appx asp aspx bat bin cer cgi chm class cmd com cpl csh desktop dll dmg docm dotm elf exe gadget hlp hta
-htaccess htm html inf ins iso jar js jse jsp ksh lnk mht mhtml mjs msc msi msix msp phar php php3 php4 php5 phtml pif pl
-pptm ps1 psm1 py pyc rb reg scf scr sct settingcontent-ms sh shtml svg svgz swf sys url vb vbe vbs vhd wasm webloc ws
-wsc wsf wsh xht xhtml xla xlam xll xlsm xltm xml xsl xslt
+ade adp apk app appimage appref-ms appx ashx asmx asp aspx bat bin cer cfm cgi chm class cmd com cpl csh desktop diagcab
+dll dmg docm dotm elf exe gadget hlp hta htaccess htm html inf ins iqy iso jar jnlp js jse jsp jspx ksh library-ms lnk
+mht mhtml mjs msc msi msix msp phar php php3 php4 php5 php7 php8 phps pht phtml pif pl pptm ps1 ps1xml psd1 psm1 py pyc
+rb reg scf scr sct search-ms settingcontent-ms sh shtm shtml slk svg svgz swf sys url vb vbe vbs vhd vhdx wasm webloc ws
+wsc wsf wsh xbap xht xhtm xhtml xla xlam xll xlsm xltm xml xsl xslt
 """
 RUNNING = frozenset(_RUNNING.split())
+_SITES = frozenset(("app", "com"))  # in front of another one, the end of a site's name: no system runs it there
 _EXECUTABLE = re.compile(
     rb"MZ|\x7fELF|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe|\x00asm|dex\n|#!|L\x00\x00\x00\x01\x14"
     rb"\x02|\xd0\xcf\x11\xe0|MSCF|!<arch>"
 )
 _PAGE = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*+(?:<\?php|<\?xml|<%|<!--|<!doctype|<(?:html|head|body|script|iframe|svg|style|title|table"
+    rb"(?:\xef\xbb\xbf)?\s*+(?:<\?|<%|<!--|<!doctype|<(?:html|head|body|script|iframe|svg|style|title|table"
     rb"|div|img|a|h1|font|br|p|b)[\s>/])",
     re.IGNORECASE,
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_PDF = b"%pdf-1."
 # In small letters. Long enough not to stand in compressed data by chance.
 _FOREIGN = (
     *(b"<script", b"<?php", b"<!doctype html", b"<html", b"<iframe"),
-    *(b"rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"%pdf-1."),
+    *(b"rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", _PDF),
 )
+HEAD = 2048  # bytes by which a file's kind is told; browsers look at 1445 (WHATWG MIME Sniffing, section 7)
 _OVERLAP = 64  # bytes, more than any of these, and than a name of a PDF with all its letters escaped
 _END_OF_ZIP = b"PK\x05\x06"
 _LONGEST_ZIP_TAIL = 65_557  # a comment of 65,535 bytes and what stands in front of it
@@ -138,7 +143,7 @@ class Refused(ValueError):
 def kind_of_name(name: str) -> str:
     """The type that a cleaned name's extension stands for. Raises Refused."""
     extensions = extensions_of(name)
-    if not RUNNING.isdisjoint(extensions):
+    if running(extensions):
         raise Refused("executable", "an extension that programs or pages have")
     for media, kind in KINDS.items():
         if extensions and extensions[-1] in kind.extensions:
@@ -150,7 +155,13 @@ def extensions_of(name: str) -> list[str]:
     """What stands behind the dots of a name, as systems take it: without blanks, what can't be seen, and a stream's
     name behind a colon."""
     shown = "".join(character for character in name.lower() if unicodedata.category(character) != "Cf")
-    return [extension.partition(":")[0].strip() for extension in shown.split(".")[1:]]
+    return [extension.partition(":")[0].strip() for extension in shown.rstrip(" .").split(".")[1:]]
+
+
+def running(extensions: Sequence[str]) -> frozenset[str]:
+    """Which of them programs or pages have."""
+    inner = RUNNING.intersection(extensions[:-1]) - _SITES
+    return inner | RUNNING.intersection(extensions[-1:])
 
 
 def is_program(head: bytes) -> bool:
@@ -168,7 +179,7 @@ def judge(media: str, declared: str, look: Look, size: int) -> list[Piece]:
         raise Refused("declared", "its sender calls it something else")
     if not size:
         raise Refused("empty", "nothing in it")
-    head = look(0, 1024)
+    head = look(0, HEAD)
     if not kind.opening.match(head):
         raise Refused("executable" if is_program(head) else "signature", "it doesn't begin like one")
     if kind.is_text:
@@ -204,10 +215,13 @@ def _judge_rest(media: str, look: Look, size: int) -> None:
         raise Refused("polyglot", "an archive, too")
     if is_pdf and b"%%EOF" not in look(max(0, size - 2048), 2048):
         raise Refused("damaged", "a PDF without an end")
+    if look(4, 2) == b"/*":  # a length, in JPEG and RIFF, that opens a comment in JavaScript
+        raise Refused("polyglot", "a script, too")
+    foreign = [each for each in _FOREIGN if not (is_pdf and each == _PDF)]
     for at in range(0, size, BLOCK):
         block = look(at, BLOCK + _OVERLAP)
-        if is_pdf:
-            if _ACTIVE_PDF.search(block):
-                raise Refused("active", "a PDF that runs something")
-        elif any(foreign in block.lower() for foreign in _FOREIGN):
+        if is_pdf and _ACTIVE_PDF.search(block):
+            raise Refused("active", "a PDF that runs something")
+        small = block.lower()
+        if any(each in small for each in foreign):
             raise Refused("polyglot", "something else, too")

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from proxy.content.filetypes import KINDS, RUNNING, Refused, extensions_of, is_program
+from proxy.content.filetypes import KINDS, Refused, extensions_of, is_program, running
 
 MAX_ENTRIES = 1000
 MAX_DIRECTORY = 1_048_576  # bytes
@@ -93,8 +93,8 @@ def _judge_names(entry: zipfile.ZipInfo, name: str, extra: bytes, *, is_document
             raise Refused("archive", "a path that leads out of it, or is none")
         if _MACROS.search(each):
             raise Refused("active", "macros or embedded objects")
-        extensions = set(extensions_of(each.rpartition("/")[2]))
-        if not RUNNING.isdisjoint(extensions - _OF_DOCUMENTS if is_document else extensions):
+        extensions = extensions_of(each.rpartition("/")[2])
+        if running(extensions) - (_OF_DOCUMENTS if is_document else frozenset()):
             raise Refused("executable", "a program or page in an archive")
         if not _ARCHIVE_NAMES.isdisjoint(extensions):
             raise Refused("archive", "an archive in an archive")

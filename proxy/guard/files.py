@@ -1,8 +1,9 @@
 """Files that come with a message: each has to be of an allowed type by name, by what its sender says and by its bytes.
 
 What it stops: programs, scripts and pages, files under a false flag or of two kinds, bombs, names that do something
-where they are written to, and what ClamAV finds where it is asked. What it doesn't: words. What a text, a picture or a
-PDF says is not judged by the content rules, and nothing in it is masked; only names are.
+where they are written to, contexts that pose as an upload, and what ClamAV finds where it is asked. What it doesn't:
+words. What a text, a picture or a PDF says is not judged by the content rules, and nothing in it is masked; only names
+are.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from proxy.config import Section
 from proxy.content import filetypes
 from proxy.content.filetypes import KINDS, FileType, Refused
 from proxy.content.images import Piece
-from proxy.errors import UploadRejected
+from proxy.errors import BadRequest, UploadRejected
 from proxy.guard import clamd
 from proxy.guard.archives import judge_archive
+from proxy.guard.payload import names_a_file
 from proxy.model import File, Mode, Request
 from proxy.telemetry import Metrics, audit
 
@@ -32,7 +34,7 @@ BLOCK = 65_536
 _PATH = re.compile(r".*[/\\]", re.DOTALL)
 _TURNING = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 _FORBIDDEN = re.compile(r'[<>:"|?*;`$&%\']')
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
 _PUBLIC = {
     "extension": "Files of this type can't be sent.",
     "count": "Too many files.",
@@ -96,8 +98,10 @@ class Files:
     async def check(self, request: Request) -> Request:
         """The request with its files' names cleaned and their types known; stripped of metadata where that is wanted.
 
-        Raises UploadRejected.
+        Raises UploadRejected; BadRequest where what isn't a file says that it is one.
         """
+        if names_a_file(request.message.context):
+            raise BadRequest("a context that poses as an upload", public="Files can't be named in a message.")
         files = request.message.files
         if not files:
             return request

@@ -55,6 +55,11 @@ def _judge_json(body: bytes) -> None:
             raise _posing()
 
 
+def names_a_file(context: dict[str, object]) -> bool:
+    """Does any object in it have what n8n says of the files that it keeps?"""
+    return any("filepath" in names for _, names in _objects(context))
+
+
 def _objects(value: Container) -> Iterator[tuple[int, Collection[object]]]:
     """The names in every object with its depth, the outermost first; a list has none."""
     todo = [(1, value)]
@@ -75,8 +80,8 @@ def _judge_form(body: bytes) -> None:
     except ValueError:
         raise BadRequest("a form that can't be read", public="The body is not a form.") from None
     for name, _ in pairs:
-        first, *below = name.replace(".", "[").split("[")
-        if first.strip() == "files" or "filepath" in {part.strip(" ]") for part in (first, *below)}:
+        parts = [part.strip("\0 ]") for part in name.replace(".", "[").lstrip("\0 [").split("[")]
+        if parts[0] == "files" or "filepath" in parts:
             raise _posing()
 
 

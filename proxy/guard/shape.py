@@ -50,8 +50,6 @@ def bounded(fields: Mapping[str, object], what: str, most: int = MAX_CONTEXT_CHA
             raise BadRequest(f"{what} is nested deeper than {MAX_DEPTH}")
         match value:
             case dict():
-                if "filepath" in value:  # what n8n says of files it keeps: none of ours came like that
-                    raise BadRequest(f"{what} poses as an upload")
                 if len(value) > MAX_CONTEXT_KEYS:
                     raise BadRequest(f"{what} has an object of more than {MAX_CONTEXT_KEYS} keys")
                 values.extend((item, depth + 1) for pair in value.items() for item in pair)

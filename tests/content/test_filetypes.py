@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from proxy.content.filetypes import KINDS, Refused, judge, kind_of_name
 from proxy.content.images import BLOCK
-from tests.forms import archive, gif, jpeg, pdf, png
+from tests.forms import archive, gif, jpeg, pdf, png, segment
 
 
 def reason(media: str, content: bytes, declared: str | None = None) -> str:
@@ -33,12 +35,19 @@ def test_every_extension_leads_to_its_type_and_to_no_other() -> None:
         ("a.exe", "executable"),
         ("a.PHP.png", "executable"),
         ("a.svg ", "executable"),
+        ("a.jspx.png", "executable"),
+        ("a.shop.com", "executable"),
+        ("a.com. ", "executable"),
     ],
 )
 def test_other_names_are_refused(name: str, why: str) -> None:
     with pytest.raises(Refused) as refused:
         kind_of_name(name)
     assert refused.value.reason == why
+
+
+def test_a_sites_name_in_a_name_is_no_program() -> None:
+    assert kind_of_name("www.shop.com.png") == "image/png"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,8 @@ def test_programs_are_told_apart_from_other_wrong_files(start: bytes) -> None:
         "<SCRIPT>",
         "<svg/onload=x>",
         "<a href=x>",
+        "<?= system($_GET[0]) ?>",
+        " " * 1440 + "<html>",
     ],
 )
 def test_pages_are_no_text(page: str) -> None:
@@ -96,6 +107,20 @@ def test_scripts_and_control_characters_are_no_text_wherever_they_stand() -> Non
 @pytest.mark.parametrize("foreign", [b"<ScRipt>", b"<?php ", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"%PDF-1.4"])
 def test_something_else_in_a_sound_is_found_wherever_it_stands(place: int, foreign: bytes) -> None:
     assert reason("audio/ogg", b"OggS\0" + bytes(place) + foreign + bytes(BLOCK)) == "polyglot"
+
+
+@pytest.mark.parametrize("foreign", [b"<?php system($_GET[0]);", b"<script>alert(1)</script>", b"Rar!\x1a\x07"])
+def test_something_else_in_a_pdf_is_found(foreign: bytes) -> None:
+    assert reason("application/pdf", pdf(foreign)) == "polyglot"
+
+
+def test_a_picture_or_sound_that_is_javascript_is_found() -> None:
+    """Its first letters are a name, and the length behind them opens a comment that ends further behind."""
+    script = b"*/=1;alert(1)/*"
+    assert reason("image/jpeg", jpeg(segment(0xE0, script + bytes(0x2F2A - 2 - len(script))), start=b"")) == "polyglot"
+    riff = b"RIFF" + struct.pack("<I", 0x2A2F)
+    assert reason("audio/wav", (riff + b"WAVEfmt " + script).ljust(0x2A2F + 8, b"\0")) == "polyglot"
+    assert reason("image/webp", (riff + b"WEBPVP8 " + script).ljust(0x2A2F + 8, b"\0")) == "polyglot"
 
 
 def test_an_archive_behind_anything_is_found() -> None:

@@ -155,6 +155,17 @@ async def test_json_that_poses_as_an_upload_never_reaches_the_webhook(files: obj
         assert hook.asked == []
 
 
+async def test_what_poses_as_an_upload_is_refused_where_content_is_only_observed_too() -> None:
+    async with (
+        webhook(lambda _: stream("seen")) as hook,
+        sidegate({"kind": "n8n", "url": hook.url}, content={"mode": "observe"}) as visitor,
+    ):
+        await visitor.session()
+        status, problem = await visitor.problem(context={"files": {"a": {"filepath": "/etc/passwd"}}})
+        assert (status, problem["code"]) == BAD
+        assert hook.asked == []
+
+
 @pytest.mark.parametrize(
     ("content", "name", "media"),
     [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from proxy.content.filetypes import Refused
-from proxy.errors import UploadRejected
+from proxy.errors import BadRequest, UploadRejected
 from proxy.guard.files import MAX_NAME_CHARS, Files, UploadSettings, clean_name
 from proxy.model import File, Message, Request
 from proxy.telemetry import Metrics
@@ -55,6 +55,12 @@ async def reason(*files: File, **settings: Any) -> str:
 
 async def test_a_message_without_files_is_left_alone() -> None:
     assert (await judged()).message == Message("look")
+
+
+async def test_a_context_that_poses_as_an_upload_is_refused_however_deep_with_files_and_without() -> None:
+    request = replace(some_request(), message=Message("look", {"a": [[{"files": {"b": {"filepath": "/etc/passwd"}}}]]}))
+    with pytest.raises(BadRequest, match="poses"):
+        await Files(UploadSettings(), Metrics()).check(request)
 
 
 async def test_what_passes_has_its_name_cleaned_and_its_type_known() -> None:
@@ -146,7 +152,8 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cleaned"), [("CON.txt", "_CON.txt"), ("a\u200b.txt", "a.txt"), ("/x/ b..txt", "b..txt")]
+    ("name", "cleaned"),
+    [("CON.txt", "_CON.txt"), ("COM¹.txt", "_COM¹.txt"), ("a\u200b.txt", "a.txt"), ("/x/ b..txt", "b..txt")],
 )
 def test_names_that_systems_know_are_changed(name: str, cleaned: str) -> None:
     assert clean_name(name) == cleaned

@@ -19,6 +19,7 @@ VALUES = st.recursive(
     max_leaves=20,
 )
 NAMES = ["filepath", "files[0][filepath]", "files", "a[filepath]", "a.filepath", "files.x", "a[b][filepath]", " files"]
+NAMES += ["[files]", "[files][0]", "[filepath]", "files\0", "[filepath\0]"]
 
 
 @pytest.mark.parametrize(
