@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from aiohttp import web
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, FilePayload, Page, async_playwright, expect
 
 from tests.n8n.n8n import N8n
 from tests.n8n.sidegate import Sidegate, sidegate
@@ -53,17 +53,27 @@ class Shop:
     webhook: str
 
     def html(self, **options: object) -> str:
-        options |= {"webhookUrl": self.webhook, "mode": "fullscreen"}
+        options = {"webhookUrl": self.webhook, "mode": "fullscreen"} | options
         return HTML.format(assets=self.url, options=json.dumps(options))
 
     @asynccontextmanager
     async def visit(
-        self, *, streaming: bool = True, version: int = 140, visitor: str = "", url: str = "", **options: object
+        self,
+        *,
+        streaming: bool = True,
+        version: int = 140,
+        visitor: str = "",
+        url: str = "",
+        width: int = 1280,
+        height: int = 720,
+        **options: object,
     ) -> AsyncIterator[Page]:
         """A browser of its own; `visitor`: with somebody else's id; `url`: where the page is, if not on the shop's;
         `options`: more of createChat's.
         """
-        context = await self.browser.new_context(user_agent=CHROME.format(version))
+        context = await self.browser.new_context(
+            user_agent=CHROME.format(version), viewport={"width": width, "height": height}
+        )
         try:
             url = url or f"{self.url}/index"
             html = self.html(enableStreaming=streaming, **options)
@@ -123,3 +133,15 @@ async def shows(page: Page, *texts: str) -> None:
 async def id_of(page: Page) -> str:
     found: str = await page.evaluate(f"localStorage.getItem({VISITOR!r})")
     return found
+
+
+def payload(name: str, media: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": media, "buffer": content}
+
+
+async def attach(page: Page, *files: FilePayload) -> None:
+    button = page.locator('[data-test-id="chat-attach-file-button"]')
+    await expect(button).to_be_visible(timeout=30_000)
+    async with page.expect_file_chooser() as chooser:
+        await button.click()
+    await (await chooser.value).set_files(list(files))

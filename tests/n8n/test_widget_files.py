@@ -6,30 +6,17 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from playwright.async_api import FilePayload, Page, expect
 
 from tests import forms
 from tests.n8n.fake_llm import FakeLlm, Plan
 from tests.n8n.n8n import N8n
-from tests.n8n.shop import ask, shop, shows
+from tests.n8n.shop import ask, attach, payload, shop, shows
 
 pytestmark = [pytest.mark.n8n, pytest.mark.browser, pytest.mark.npm]
 
 ANSWER = "".join(Plan().tokens)
 NOTES = "Größe: 42\n".encode() * 9000  # more than one read
 PICTURE = forms.png()
-
-
-def payload(name: str, media: str, content: bytes) -> FilePayload:
-    return {"name": name, "mimeType": media, "buffer": content}
-
-
-async def attach(page: Page, *files: FilePayload) -> None:
-    button = page.locator('[data-test-id="chat-attach-file-button"]')
-    await expect(button).to_be_visible(timeout=30_000)
-    async with page.expect_file_chooser() as chooser:
-        await button.click()
-    await (await chooser.value).set_files(list(files))
 
 
 @pytest.mark.parametrize("streaming", [True, False])
