@@ -31,6 +31,7 @@ from proxy.filters.mask import Known, Mask
 from proxy.filters.phrases import MAX_PHRASE, canaries, phrases
 from proxy.filters.redact import Pattern, Redact
 from proxy.filters.restore import Restore
+from proxy.filters.words import every, ordinary
 from proxy.model import Filter
 
 Phrase = Annotated[str, Field(min_length=1, max_length=MAX_PHRASE)]
@@ -85,6 +86,7 @@ class FilterSettings(Section):
     redact: tuple[RedactSettings, ...] = ()
     pii: bool = True
     secrets: bool = True
+    hold_words: bool = False
     public: Annotated[tuple[Phrase, ...], Field(max_length=1000)] = ()
     # YAML reads a bare `off` as false.
     markup: Annotated[Literal["safe", "strip", "off"], BeforeValidator(lambda value: value or "off")] = "safe"
@@ -126,12 +128,13 @@ def chain_maker(settings: FilterSettings) -> ChainMaker:
     addresses = Addresses(settings.links.allow)
     markup = settings.markup
     kinds = settings.kinds
+    words = every if settings.hold_words else ordinary()
 
     def make(values: Mapping[str, str] = NOTHING, said: str = "") -> Chain:
         filters: list[Filter] = [] if markup == "off" else [Invisible()]
         filters += (rule() for rule in redact)
         if kinds:
-            filters.append(Mask(kinds, Known(settings.public, said, values.values())))
+            filters.append(Mask(kinds, Known(settings.public, said, values.values()), words))
         if values:
             filters.append(Restore(values))
         if markup != "off":

@@ -12,6 +12,8 @@ import re
 
 import re2
 
+from proxy.filters.words import WordStart
+
 LOOK_BACK = 96  # characters in front that decide what begins, and that the detectors see
 _REACH = 48  # from a word that announces something
 # What providers put in front of a token: all letters up to the first character that is none.
@@ -23,12 +25,10 @@ _PREFIXES = (
 _BEGUN = sorted({word[:size] for word in _PREFIXES.split() for size in range(1, len(word) + 1)}, key=len, reverse=True)
 _PREFIX = "|".join(sorted(_PREFIXES.split(), key=len, reverse=True))
 _START = re.compile(
-    r"[\d@\uff20]"
+    r"[\d@\uff20\ufe6b]"
     r"|[+(](?=[+\d]|\Z)"
     r"|(?<=[A-Za-z])_"
     r"|(?<=[A-Za-z0-9][._+%~-])[A-Za-z_]"
-    r"|(?<=[:=\"'`<(\[|])[A-Za-z_]"
-    r"|(?<=[:=] )[A-Za-z_]"
     r"|(?<=[a-z])[A-Z]"
     r"|(?<![A-Za-z0-9])[A-Z](?=[A-Z0-9]|\Z)"
     rf"|(?<![A-Za-z0-9_])(?:{_PREFIX})(?=[A-Z0-9_.~-])"
@@ -40,7 +40,7 @@ _ANNOUNCES = re2.compile(
     r"(?i)pass(?:word|wort|wd|phrase|code)|\bpwd\b|secret|token|\bkey\b|kennwort|contrase|\bclave\b|senha|wachtwoord"
     r"|has[lł]o|парол|credential|authorization|mail\b|contact|reach|correo|courriel|write to|schreib|\bAn:|\bto:|user"
 )
-_STOP = re.compile(r"[\s\"'`<>,;(){}\[\]|]")
+_STOP = re.compile(r"[\s\"`<>,;(){}\[\]|]|'(?![\w.+%~&/=-]|\Z)")
 _KEY_BLOCK = "-----BEGIN"
 UNENDING = re.compile(r"[^\s\"'`<>,;(){}\[\]|-]*")  # with it, what began surely goes on
 _BETWEEN = re.compile(r"\)[ .\-]?|[ \u00a0\u202f]?\(|[ -]-? ?|[./\t\u00a0\u202f]")
@@ -49,10 +49,10 @@ _GROUP = re.compile(r"[ -]([A-Za-z0-9]{0,5})")
 _MAX_IBAN = 44  # with its blanks
 
 
-def begins(text: str, at: int) -> int:
+def begins(text: str, at: int, words: WordStart) -> int:
     """Where from `at` on something may begin; the end of the text where nothing does."""
     found = _START.search(text, at)
-    first = len(text) if found is None else found.start()
+    first = words(text, at, len(text) if found is None else found.start())
     seen = max(0, at - LOOK_BACK)
     if first == at:
         return at

@@ -13,6 +13,7 @@ from collections.abc import Collection
 
 from proxy.content.pii import find
 from proxy.filters.candidates import LOOK_BACK, UNENDING, begins, ends
+from proxy.filters.words import WordStart
 
 MAX_HELD = 4096
 _SURE = 16  # characters after which what began is no longer the beginning of a prefix only
@@ -20,7 +21,7 @@ _OVERLAP = 256  # of what is longer, so much is judged again with what comes aft
 _KEY_BLOCK = re.compile(r"-----BEGIN[^\n-]{0,80}PRIVATE KEY[^\n-]{0,20}-----")
 _KEY_BLOCK_END = re.compile(r"-----END[^\n-]{0,80}-----")
 # All that the detectors know has one of these in it, but for tokens of at least so many letters.
-_TELLING, _LEAST_PLAIN = re.compile(r"[\d@\uff20_]"), 16
+_TELLING, _LEAST_PLAIN = re.compile(r"[\d@\uff20\ufe6b_]"), 16
 _KEY, _MAX_KEY_LINE = "-----BEGIN", 128
 _BESIDE = re.compile(r"[\W_]+")
 
@@ -46,9 +47,10 @@ def _plain(value: str) -> str:
 class Mask:
     """Holds back what may be one of `kinds` until it is over, and never more than MAX_HELD characters."""
 
-    def __init__(self, kinds: Collection[str], known: Known) -> None:
+    def __init__(self, kinds: Collection[str], known: Known, words: WordStart) -> None:
         self._kinds = kinds
         self._known = known
+        self._words = words
         self._text = ""
         self._done = 0  # text before this is out; LOOK_BACK characters of it stay
         self._begun = False  # what is left belongs to something that was too long to hold
@@ -85,7 +87,7 @@ class Mask:
                 self._in_key = False
                 at = over.end()
                 continue
-            start = at if self._begun or self._seen else begins(text, at)
+            start = at if self._begun or self._seen else begins(text, at, self._words)
             out.append(text[at:start])
             at = start
             if text.startswith(_KEY, start):

@@ -5,23 +5,27 @@ from __future__ import annotations
 import pytest
 
 from proxy.filters.candidates import begins, ends
+from proxy.filters.words import ordinary
 
 BEGINS = {
     "plain words, nothing else. Done!": "",
     "order 12": "12",
-    "ask john.smith": "smith",
+    "ask john.smith": "john.smith",
+    "ask the.boss": "boss",
     "mail john": "john",
     "password is hunter": "is hunter",
-    "x = value": "value",
-    'say "hello': "hello",
+    "x = zvalue": "zvalue",
+    'say "hello': "",
     "the API": "API",
     "myName": "Name",
-    "snake_case": "_case",
+    "kowName": "kowName",
+    "table_case": "_case",
     "sk-live": "sk-live",
     "gh": "gh",
-    "call +4": "+4",
-    "list -": "-",
-    "a b@c": "@c",
+    "please +4": "+4",
+    "please -": "-",
+    "to by@c": "@c",
+    "to bob@c": "bob@c",
 }
 ENDS = {
     ("12 a", False): 2,
@@ -40,7 +44,7 @@ ENDS = {
 
 @pytest.mark.parametrize(("text", "held"), BEGINS.items())
 def test_only_what_may_be_a_beginning_is_held(text: str, held: str) -> None:
-    assert text[begins(text, 0) :] == held
+    assert text[begins(text, 0, ordinary()) :] == held
 
 
 @pytest.mark.parametrize(("case", "end"), ENDS.items(), ids=str)

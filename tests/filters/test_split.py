@@ -33,6 +33,7 @@ from proxy.filters.phrases import canaries, phrases
 from proxy.filters.redact import Pattern, Redact
 from proxy.filters.restore import Restore
 from proxy.filters.tags import Strip
+from proxy.filters.words import every, ordinary
 from proxy.model import Filter
 
 CASES = int(os.environ.get("SIDEGATE_FUZZ", "2000"))
@@ -44,6 +45,7 @@ PARTS = (
     "shop.example evil.example ]( ]: ![ [a]: javascript: // title "
     "4111 1111 john doe @acme .example DE89 3704 0044 0532 0130 00 +49 30 415-555-2671 password: hunter2 mail sk-proj- "
     "Abcdefghijklmnop1234567890 -----BEGIN ----- PRIVATE KEY END [EMAIL_1] [CARD_ 1] AKIA IOSFODNN7EXAMPLK _ = + "
+    "bob information the.boss o'neil a/b '@ "
     "\x1b \x1b[31m \x1b]8;; \x07 \x9b \u200b \u200d \ufe0f \u202e \u2800"
 )
 RICH = st.lists(st.sampled_from([*PARTS.split(" "), " ", "<a href='https://shop.example/'>"]), max_size=40).map("".join)
@@ -79,9 +81,10 @@ FILTERS: dict[str, Callable[[], Filter]] = {
     "links in markup": lambda: Links(SHOP, html=True),
     "restore": lambda: Restore({"[EMAIL_1]": "a@b", "[CARD_1]": "[EMAIL_1]"}),
     **{f"redact {source}": partial(_redact, source) for source in PATTERNS},
-    "mask": lambda: Mask(KINDS, Known(())),
+    "mask": lambda: Mask(KINDS, Known(()), ordinary()),
+    "mask, no letter before": lambda: Mask(KINDS, Known(()), every),
     "mask but for the site's own": lambda: Mask(
-        KINDS, Known(["@acme.example", "+49 30 1234567"], "4111 1111 1111 1111")
+        KINDS, Known(["@acme.example", "+49 30 1234567"], "4111 1111 1111 1111"), ordinary()
     ),
     "restore tags": lambda: Restore({"[EMAIL_1]": "jane@doe.example", "[CARD_1]": "4111", "[EMAIL_2]": "<b>"}),
     "block": lambda: Redact(phrases(["ab c", "1-", "é"]), None),
@@ -96,6 +99,7 @@ CHAINS: dict[str, Callable[[], Chain]] = {
     "as it comes": chain_maker(FilterSettings()),
     "restored": partial(RESTORED, values={"[EMAIL_1]": "<img src=x>", "[CARD_1]": "4111 1111 1111 1111"}),
     "told again": partial(RESTORED, said="john.smith@acme.example"),
+    "every word held": chain_maker(FilterSettings(hold_words=True)),
     "strict": chain_maker(FilterSettings(markup="strip", max_chars=50)),
     "blocking": chain_maker(
         FilterSettings(phrases=PhraseSettings(block=("evil", "ab"), canaries=("1212341212341234",)))
@@ -177,7 +181,7 @@ def test_length_lets_exactly_the_allowed_characters_out(text: str, cuts: list[in
     assert run(Length(most), cut(text, cuts)) == (text[:most], len(text) > most)
 
 
-@given(text=st.text(alphabet="cuz ", max_size=60), cuts=CUTS)
+@given(text=st.text(alphabet="é語?! ", max_size=60), cuts=CUTS)
 def test_text_that_no_rule_could_match_is_never_held_back(text: str, cuts: list[int]) -> None:
     chain = chain_maker(FilterSettings(redact=(RedactSettings(pattern=r"\b\d{2}-\d{2}\b"),)))()
     for piece in cut(text, cuts):
