@@ -180,7 +180,8 @@ def chunks(completion: Completion, events: Sequence[Event], *, with_usage: bool,
             case "delta":
                 parts.append(completion.chunk({"content": event.fields["text"]}))
             case "error" if event.fields["code"] != OutputBlocked.code:
-                parts.append(_event({"error": error_fields(str(event.fields["code"]), event.fields["message"])}))
+                said = error_fields(str(event.fields["code"]), event.fields["message"])
+                parts.append(_event({"error": said | {"request_id": event.fields["request_id"]}}))
             case _:
                 finish = "content_filter" if event.name == "error" else "stop"
                 parts.append(completion.chunk({}, finish))

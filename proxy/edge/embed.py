@@ -22,6 +22,7 @@ PARTS = (
     ("embedded", "session.js"), ("embedded", "transports.js"), ("embedded", "files.js"), ("embedded", "widget.js"),
 )  # fmt: skip
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
+_NOTHING = re.compile(r"q=0(?:\.0{0,3})?")
 
 
 def script() -> str:
@@ -54,7 +55,16 @@ class EmbedEdge:
         if any(tag.value in (self._tag.value, "*") for tag in known):
             return web.Response(status=304, headers=headers)
         body = self._plain
-        if "gzip" in http.headers.get("Accept-Encoding", ""):
+        if _takes_gzip(http.headers.get("Accept-Encoding", "")):
             body = self._packed
             headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, content_type="text/javascript", charset="utf-8", headers=headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """RFC 9110 section 12.5.3: named, and not with a weight of 0."""
+    for part in accepted.lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";")
+        if coding == "gzip":
+            return _NOTHING.fullmatch(weight) is None
+    return False

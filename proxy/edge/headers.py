@@ -21,11 +21,15 @@ ALLOW_METHODS = "GET, POST, DELETE, OPTIONS"
 ALLOW_HEADERS = (
     "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, "
     "X-CSRF-Token, X-Challenge-Solution, X-Embed-Key, X-Sidegate-Device, X-Sidegate-Conversation, X-Sidegate-Site, "
-    "traceparent"
+    "traceparent, "
+    # What OpenAI's client adds in a browser; it can't be told not to.
+    "OpenAI-Organization, OpenAI-Project, User-Agent, X-Stainless-Arch, X-Stainless-Helper-Method, X-Stainless-Lang, "
+    "X-Stainless-OS, X-Stainless-Package-Version, X-Stainless-Retry-Count, X-Stainless-Runtime, "
+    "X-Stainless-Runtime-Version, X-Stainless-Timeout"
 )
 EXPOSE_HEADERS = (
     "Location, RateLimit, RateLimit-Policy, Retry-After, Sidegate-Answer, "
-    "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"
+    "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id, X-Should-Retry"
 )
 
 

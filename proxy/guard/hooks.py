@@ -125,7 +125,7 @@ class Signature:
 
     async def check(self, webhook: Webhook) -> Webhook:
         hook = self._hooks[webhook.hook]
-        url = f"{hook.url}?{webhook.query}" if webhook.query else hook.url
+        url = f"{hook.url.partition('?')[0]}?{webhook.query}" if webhook.query else hook.url
         signed = Signed(webhook.headers, webhook.body, url, webhook.client.media, hook.hmac)
         proof = verify(hook.provider, signed, hook.secrets, self._clock(), hook.tolerance)
         delivery = hashlib.sha256(proof.delivery).hexdigest()[:32]

@@ -44,6 +44,22 @@ const clients = {
     };
   },
 
+  // What a browser would ask for in a preflight.
+  async "openai-headers"() {
+    const { OpenAI } = require("openai");
+    const names = new Set();
+    const found = new OpenAI({
+      baseURL: `${url}/v1`, apiKey: token, organization: "o", project: "p", dangerouslyAllowBrowser: true,
+      fetch: (address, init) => {
+        for (const [name] of new Headers(init.headers)) names.add(name);
+        return fetch(address, init);
+      },
+    });
+    await found.chat.completions.create(QUESTION);
+    for await (const piece of found.chat.completions.stream(QUESTION)) void piece;
+    return { names: [...names] };
+  },
+
   // A failure in the middle of a stream.
   async "openai-broken"() {
     const { OpenAI } = require("openai");

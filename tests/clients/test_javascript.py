@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from proxy.edge.headers import ALLOW_HEADERS, EXPOSE_HEADERS
 from tests.clients.world import API_KEY, completions
 from tests.upstreams import HEAD, Step, chunk, item, stream
 
@@ -59,6 +60,15 @@ async def test_openais_client_asks_streams_and_lists() -> None:
             "refused": ["AuthenticationError", 401, "auth_failed", True],
         }
         assert len(hook.asked) == 2
+
+
+async def test_openais_client_in_a_browser_passes_its_preflight_and_may_read_whether_to_try_again() -> None:
+    async with completions(stream(TEXT)) as (url, _):
+        names = (await drive("openai-headers", url))["names"]
+    allowed = {name.strip().lower() for name in ALLOW_HEADERS.split(",")}
+    assert {"authorization", "x-stainless-lang", "openai-project"} <= set(names)
+    assert set(names) <= allowed
+    assert "X-Should-Retry" in EXPOSE_HEADERS
 
 
 async def test_openais_client_raises_where_its_stream_fails() -> None:

@@ -7,6 +7,8 @@ import json
 import re
 from importlib import resources
 
+import pytest
+
 from proxy.edge.embed import script
 from tests.sidegate import ORIGIN, sidegate
 
@@ -49,6 +51,19 @@ async def test_it_may_be_cached_and_loaded_by_pages_of_other_origins() -> None:
             assert "Content-Encoding" not in response.headers
             assert "Access-Control-Allow-Origin" not in response.headers
             assert await response.text() == script()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [("gzip", "gzip"), ("br, GZIP;q=0.5", "gzip"), ("gzip;q=0", None), ("gzip; q=0.0, *", None), ("gzipped", None)],
+)
+async def test_it_is_packed_for_who_takes_that(accepted: str, coding: str | None) -> None:
+    async with (
+        sidegate(ECHO) as visitor,
+        visitor.http.get(f"{visitor.url}/widget.js", headers={"Accept-Encoding": accepted}) as response,
+    ):
+        assert response.headers.get("Content-Encoding") == coding
+        assert await response.text() == script()
 
 
 async def test_it_is_served_under_our_hosts_alone() -> None:

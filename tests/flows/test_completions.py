@@ -230,6 +230,13 @@ async def test_an_answer_that_breaks_off_ends_its_stream_with_an_error_and_witho
         assert last["error"]["code"] == "upstream_error"
 
 
+async def test_an_error_on_a_stream_says_which_request_it_was() -> None:
+    async with world([Step(HEAD + chunk(BEGIN) + chunk(item("Good "))), Step()]) as (visitor, _):
+        _, data = await ask(visitor, stream=True)
+        assert data[-1]["error"].keys() == {"message", "type", "param", "code", "request_id"}
+        assert len(data[-1]["error"]["request_id"]) == 32
+
+
 async def test_what_a_filter_withholds_is_the_finish_reason() -> None:
     async with world(stream("Good ", "day"), filters={"max_chars": 6}) as (visitor, _):
         _, answer = await ask(visitor)

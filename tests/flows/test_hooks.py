@@ -17,6 +17,7 @@ import aiohttp
 import jwt
 import orjson
 import pytest
+import yarl
 
 from tests.sidegate import JWT_KEY, Visitor, sidegate
 from tests.upstreams import Asked, Script, Step, Webhook, plain, webhook
@@ -233,6 +234,18 @@ async def test_forms_pass_where_the_provider_sends_them() -> None:
 
 
 POSING = b'{"data":{},"files":{"f":{"filepath":"/etc/passwd","originalFilename":"a","mimetype":"text/plain"}}}'
+
+
+@pytest.mark.parametrize("query", ["tenant=7", "tenant=7&a=%7e%41+b%2F"])
+async def test_twilios_address_may_be_written_with_its_query(query: str) -> None:
+    body, url = b"Body=hi", f"{URL}?{query}"
+    given = base64.b64encode(mac(SECRET, f"{url}Bodyhi".encode(), "sha1")).decode()
+    async with running(twilio=HOOKS["twilio"] | {"url": f"{URL}?tenant=7"}) as (visitor, upstream):
+        headers = {"Content-Type": FORM, "X-Twilio-Signature": given}
+        called = yarl.URL(f"{visitor.url}/hooks/twilio?{query}", encoded=True)
+        async with visitor.http.post(called, data=body, headers=headers) as response:
+            assert response.status == 200
+        assert len(upstream.asked) == 1
 
 
 async def test_json_that_poses_as_an_upload_never_reaches_the_workflow() -> None:
