@@ -7,11 +7,13 @@ store can't keep a value, it is masked without a way back.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Literal
+from weakref import WeakValueDictionary
 
 from pydantic import BeforeValidator, Field
 
@@ -24,7 +26,8 @@ from proxy.telemetry import audit
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 5  # at keeping a vault that other messages of the same session change meanwhile
+ATTEMPTS = 10  # at keeping a vault that the same session's messages at other replicas change meanwhile
+PATIENCE = 1.0  # seconds that a message waits for those of the same session here
 
 
 class PiiSettings(Section):
@@ -102,6 +105,9 @@ class Masking:
         self._keeper = keeper
         self._owned = owned
         self._clock = clock
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = (
+            WeakValueDictionary()
+        )  # while messages use them
 
     async def check(self, request: Request) -> Request:
         """The request with placeholders in its message and context, what they stand for, and how many there are."""
@@ -128,15 +134,24 @@ class Masking:
         return replace(request, message=message, verdict=verdict, values=values)
 
     async def _restorable(self, request: Request, settings: PiiSettings) -> tuple[Message, Masker, dict[str, str]]:
-        """Raises StoreDown."""
+        """One message of a session after another. Raises StoreDown."""
         site, owned = request.site.name, self._owned(request.session)
         ttl = max(request.session.ends - self._clock(), 1.0)
-        for _ in range(ATTEMPTS):
-            version, vault = await self._keeper.fetch(site, owned, ttl)
-            masker = Masker(settings.kinds, settings.exclude, vault)
-            message = _masked(request.message, masker)
-            if not vault.is_changed or await self._keeper.keep(site, owned, version, vault, ttl):
-                return message, masker, vault.values()
+        turn = self._turns.setdefault((site, owned), asyncio.Lock())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await turn.acquire()
+        except TimeoutError as error:
+            raise StoreDown("too many messages of one session at once") from error
+        try:
+            for _ in range(ATTEMPTS):
+                version, vault = await self._keeper.fetch(site, owned, ttl)
+                masker = Masker(settings.kinds, settings.exclude, vault)
+                message = _masked(request.message, masker)
+                if not vault.is_changed or await self._keeper.keep(site, owned, version, vault, ttl):
+                    return message, masker, vault.values()
+        finally:
+            turn.release()
         raise StoreDown("other messages were always faster")
 
 

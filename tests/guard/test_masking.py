@@ -43,6 +43,28 @@ class Broken(MemoryVaults):
         raise StoreDown("TimeoutError")
 
 
+class Slow(MemoryVaults):
+    """Others get their turn while one is read."""
+
+    async def read(self, name: str, ttl: float) -> Versioned | None:
+        kept = await super().read(name, ttl)
+        await asyncio.sleep(0)
+        return kept
+
+
+class Stuck(MemoryVaults):
+    """Nothing can be read until `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def read(self, name: str, ttl: float) -> Versioned | None:
+        self.asked.set()
+        await self.go.wait()
+        return await super().read(name, ttl)
+
+
 def keeper(vaults: MemoryVaults | None = None, store: MemoryStore | None = None, key: bytes = b"k" * 32) -> Keeper:
     return Keeper(vaults or MemoryVaults(), Safe(key), store or MemoryStore())
 
@@ -154,6 +176,26 @@ async def test_messages_at_the_same_time_get_different_numbers() -> None:
     values = {each.message.text: each.values[each.message.text] for each in found}
     assert sorted(values) == [f"[EMAIL_{number}]" for number in range(1, 5)]
     assert sorted(values.values()) == [f"a{number}@shop.org" for number in range(4)]
+
+
+async def test_however_many_messages_of_a_session_come_at_the_same_time_all_can_be_restored() -> None:
+    masking = stage(keeper(Slow()))
+    found = await asyncio.gather(*[masking.check(request(f"a{number}@shop.org")) for number in range(5 * ATTEMPTS)])
+    assert sorted(restored(each.message.text, each.values) for each in found) == sorted(
+        f"a{number}@shop.org" for number in range(5 * ATTEMPTS)
+    )
+
+
+async def test_who_would_wait_too_long_for_other_messages_is_masked_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.guard.masking.PATIENCE", 0.01)
+    vaults = Stuck()
+    masking = stage(keeper(vaults))
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(masking.check(request("ann@shop.org")))
+        await vaults.asked.wait()
+        assert (await masking.check(request("bob@shop.org"))).message.text == "[EMAIL]"
+        vaults.go.set()
+    assert first.result().message.text == "[EMAIL_1]"
 
 
 async def test_a_vault_lives_as_long_as_its_session() -> None:
