@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -225,7 +226,8 @@ class Connection(RequestHandler):
     def _half_close(self) -> None:
         transport = self.transport
         if transport is not None and not transport.is_closing() and transport.can_write_eof():
-            transport.write_eof()
+            with suppress(OSError):  # it was reset meanwhile, which connection_lost tells
+                transport.write_eof()
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """aiohttp's last resort. A body that breaks while it is being dropped was logged already."""

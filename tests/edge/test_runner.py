@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -385,3 +387,25 @@ async def test_the_runner_makes_its_own_connections() -> None:
             await eventually(lambda: len(listener.server.connections) == 1)
             assert isinstance(listener.server.connections[0], Connection)
         assert listener.server.handler_cancellation
+
+
+async def test_a_client_that_resets_its_connection_once_it_was_refused_is_no_crash() -> None:
+    client = socket.socket()
+
+    class Refusal(web.Response):
+        async def write_eof(self, data: bytes = b"") -> None:
+            await super().write_eof(data)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+
+    async def refuse(http: web.Request) -> web.StreamResponse:
+        http.protocol.close()  # the rest of the body isn't read
+        return Refusal(status=413)
+
+    with recorded() as lines:
+        async with listening(refuse) as listener:
+            client.connect(("127.0.0.1", listener.port))
+            client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+            await eventually(lambda: client.fileno() < 0)
+            await listener.is_idle()
+    assert [line.getMessage() for line in lines if line.exc_info] == []
