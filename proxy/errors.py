@@ -9,7 +9,7 @@ OutputBlocked  a filter stopped the answer part-way.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class ProxyError(Exception):
@@ -235,15 +235,24 @@ class UpstreamUnavailable(ProxyError):
 
 class OutputBlocked(ProxyError):
     """`allowed` is what may still go out in front of the block: the same text however the answer was
-    cut into pieces.
+    cut into pieces. `finish`: was it what it says, or only how long it is.
     """
 
     code, status = "output_blocked", 502
     message = "The rest of this answer was withheld."
 
-    def __init__(self, detail: str = "", *, allowed: str = "") -> None:
-        super().__init__(detail)
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        allowed: str = "",
+        finish: Literal["content_filter", "length"] = "content_filter",
+        public: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail, public=public, retry_after=retry_after)
         self.allowed = allowed
+        self.finish = finish
 
 
 class Draining(ProxyError):

@@ -162,6 +162,10 @@ class Verdict:
 BYTES_PER_TOKEN = 4  # of ordinary text, about
 
 
+# Why a model ended its answer, in OpenAI's words.
+Finish = Literal["stop", "length", "content_filter"]
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens, as an upstream counts them."""
@@ -186,6 +190,7 @@ class Bill:
     def __init__(self) -> None:
         self.ran = False  # the upstream was asked
         self.usage: Usage | None = None  # where the upstream says so
+        self.finish: Finish = "stop"  # where the upstream says another
         self.output = 0  # characters that the upstream sent
         self.message_bytes = 0
         self.waiting: Execution | None = None  # it has no answer yet: what it began waits for the visitor

@@ -183,12 +183,16 @@ def chunks(completion: Completion, events: Sequence[Event], *, with_usage: bool,
                 said = error_fields(str(event.fields["code"]), event.fields["message"])
                 parts.append(_event({"error": said | {"request_id": event.fields["request_id"]}}))
             case _:
-                finish = "content_filter" if event.name == "error" else "stop"
-                parts.append(completion.chunk({}, finish))
+                parts.append(completion.chunk({}, finish_of(event)))
                 if with_usage:
                     parts.append(completion.usage(text, event.fields.get("usage")))
                 parts.append(DONE)
     return b"".join(parts)
+
+
+def finish_of(last: Event) -> str:
+    """Why the answer with this last event has ended: `length` where the model, or a bound of ours, cut it."""
+    return str(last.fields.get("finish", "content_filter" if last.name == "error" else "stop"))
 
 
 def _event(fields: Fields) -> bytes:

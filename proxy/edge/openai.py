@@ -26,6 +26,7 @@ from proxy.edge.completions import (
     asked,
     chunks,
     error_fields,
+    finish_of,
     may_try_again,
 )
 from proxy.edge.headers import delivery
@@ -147,8 +148,8 @@ async def _collected(
     is_withheld = isinstance(answer.failure, OutputBlocked)
     if answer.failure is not None and not is_withheld:
         return _refusal(http, answer.failure, answer)
-    finish = "content_filter" if is_withheld else "stop"
-    body = completion.document(answer.text, finish, answer.events[-1].fields.get("usage"))
+    last = answer.events[-1]
+    body = completion.document(answer.text, finish_of(last), last.fields.get("usage"))
     return _json(body, limits.headers(answer.counts) | headers)
 
 

@@ -74,6 +74,6 @@ class Chain:
 
     def _blocked(self, blocked: OutputBlocked, allowed: str, start: int) -> OutputBlocked:
         try:
-            return OutputBlocked(blocked.detail, allowed=self._finish(allowed, start))
+            return OutputBlocked(blocked.detail, allowed=self._finish(allowed, start), finish=blocked.finish)
         except OutputBlocked as earlier:  # a later filter allows even less: its word is the first in the text
             return earlier

@@ -39,7 +39,8 @@ class Collect:
         self.held += len(text)
         self._pieces.append(text)
         if self.held > self._max_chars:
-            raise OutputBlocked("redact: the answer is over filters.max_chars before it could be judged")
+            detail = "redact: the answer is over filters.max_chars before it could be judged"
+            raise OutputBlocked(detail, finish="length")
         return ""
 
     def flush(self) -> str:

@@ -19,7 +19,8 @@ class Length:
     def feed(self, text: str) -> str:
         if len(text) > self._left:
             self.hits["length"] += 1
-            raise OutputBlocked("length: the answer is over filters.max_chars", allowed=text[: self._left])
+            detail = "length: the answer is over filters.max_chars"
+            raise OutputBlocked(detail, allowed=text[: self._left], finish="length")
         self._left -= len(text)
         return text
 

@@ -28,6 +28,8 @@ def error_fields(error: ProxyError, request_id: str) -> Fields:
     fields: Fields = {"code": error.code, "message": error.public, "request_id": request_id}
     if error.retry_after is not None:
         fields["retry_after"] = math.ceil(error.retry_after)
+    if isinstance(error, OutputBlocked):
+        fields["finish"] = error.finish
     if isinstance(error, ChallengeRequired) and error.challenge is not None:
         fields["challenge"] = error.challenge
     return fields
@@ -129,12 +131,17 @@ class Answer(Transcript):
     async def send(self, text: str) -> None:
         self._text_bytes += len(text.encode())
         if self._text_bytes > self._settings.journal_bytes:
-            raise OutputBlocked("the answer is over streams.journal_bytes")
+            raise OutputBlocked("the answer is over streams.journal_bytes", finish="length")
         self._add("delta", {"text": text})
 
     async def done(self) -> None:
-        usage = self.request.bill.usage
-        self._add("done", {"answer_id": self.id} | ({"usage": asdict(usage)} if usage else {}))
+        bill = self.request.bill
+        fields: Fields = {"answer_id": self.id}
+        if bill.usage:
+            fields["usage"] = asdict(bill.usage)
+        if bill.finish != "stop":
+            fields["finish"] = bill.finish
+        self._add("done", fields)
 
     async def fail(self, error: ProxyError) -> None:
         if not self.is_admitted:

@@ -1,7 +1,7 @@
 """Answers that are given again to whoever asks the same: for sites whose visitors come with the same few questions.
 
 What it keeps out: anything personal, as far as content/pii.py can tell, in the question or the answer; conversations,
-since only a session's first message is looked up or kept; broken, empty and long answers; who is known by name.
+since only a session's first message is looked up or kept; broken, cut, empty and long answers; who is known by name.
 What it can't know: that an upstream answers the same words differently for other reasons, such as the time of day.
 """
 
@@ -79,7 +79,7 @@ class Cache:
         return _Recorder(sink, lambda text: self._keep(request, text))
 
     def _keep(self, request: Request, text: str) -> None:
-        if not text or self._is_personal(text):
+        if not text or request.bill.finish != "stop" or self._is_personal(text):
             return
         self._answers[_key(request)] = (self._clock() + self._settings.ttl, text)
         if len(self._answers) > self._settings.max_answers:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from proxy.config import Secret
 from proxy.errors import UnsupportedMedia, UpstreamError
-from proxy.model import HISTORY, Body, Request, Usage
+from proxy.model import HISTORY, Body, Finish, Request, Usage
 from proxy.upstream.body import encode
 from proxy.upstream.headers import authorization, refuse_unprintable, request_headers
 from proxy.upstream.http import HttpSettings, exchange, pieces
@@ -68,7 +68,7 @@ class OpenAi:
             try:
                 yield texts
             finally:
-                request.bill.usage = answer.usage
+                request.bill.usage, request.bill.finish = answer.usage, answer.ending
 
 
 def _turn(role: str, text: str) -> dict[str, str]:
@@ -88,6 +88,7 @@ class CompletionAnswer:
         self.has_begun = False
         self.is_over = False
         self.usage: Usage | None = None
+        self.ending: Finish = "stop"
         self._max_bytes = max_bytes
         self._size = 0
         self._error: UpstreamError | None = None
@@ -155,6 +156,7 @@ class CompletionAnswer:
             deltas.append(content)
         if choice.get("finish_reason") is not None:
             self._is_complete = True
+            self.ending = _finish(choice)
 
     def _feed_document(self, data: bytes) -> str:
         self.has_begun = True
@@ -166,6 +168,7 @@ class CompletionAnswer:
             return ""
         self._is_complete = True
         choice, self.usage = _chunk(b"".join(self._parts))
+        self.ending = _finish(choice)
         message = choice.get("message")
         content = message.get("content") if isinstance(message, dict) else None
         return self._halves.feed(content) if isinstance(content, str) else ""
@@ -189,6 +192,13 @@ def _chunk(data: bytes) -> tuple[dict[str, object], Usage | None]:
     choices = chunk.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     return choice if isinstance(choice, dict) else {}, _usage(chunk.get("usage"))
+
+
+def _finish(choice: dict[str, object]) -> Finish:
+    match choice.get("finish_reason"):
+        case "length" | "content_filter" as finish:
+            return finish
+    return "stop"
 
 
 def _usage(told: object) -> Usage | None:

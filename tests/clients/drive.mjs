@@ -60,6 +60,23 @@ const clients = {
     return { names: [...names] };
   },
 
+  // How an answer ends, as a document and as a stream.
+  async "openai-ending"() {
+    const { OpenAI } = require("openai");
+    const found = new OpenAI({ baseURL: `${url}/v1`, apiKey: token });
+    const plain = await found.chat.completions.create(QUESTION);
+    const stream = await found.chat.completions.stream({ ...QUESTION, stream_options: { include_usage: true } });
+    const seen = { text: "", finish: null };
+    let tokens = 0;
+    for await (const piece of stream) {
+      seen.text += piece.choices[0]?.delta?.content ?? "";
+      seen.finish = piece.choices[0]?.finish_reason ?? seen.finish;
+      tokens = piece.usage?.total_tokens ?? tokens;
+    }
+    const { message, finish_reason: finish } = plain.choices[0];
+    return { plain: { text: message.content, finish }, stream: seen, isCounted: tokens === plain.usage.total_tokens };
+  },
+
   // A failure in the middle of a stream.
   async "openai-broken"() {
     const { OpenAI } = require("openai");

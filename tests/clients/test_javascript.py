@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from proxy.edge.headers import ALLOW_HEADERS, EXPOSE_HEADERS
-from tests.clients.world import API_KEY, completions
+from tests.clients.world import API_KEY, ENDINGS, completions
 from tests.upstreams import HEAD, Step, chunk, item, stream
 
 pytestmark = pytest.mark.npm
@@ -69,6 +69,14 @@ async def test_openais_client_in_a_browser_passes_its_preflight_and_may_read_whe
     assert {"authorization", "x-stainless-lang", "openai-project"} <= set(names)
     assert set(names) <= allowed
     assert "X-Should-Retry" in EXPOSE_HEADERS
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_openais_client_is_told_how_an_answer_ended(ending: str) -> None:
+    kind, script, sections, text, finish = ENDINGS[ending]
+    said = {"text": text, "finish": finish}
+    async with completions(script, kind, **sections) as (url, _):
+        assert await drive("openai-ending", url) == {"plain": said, "stream": said, "isCounted": True}
 
 
 async def test_openais_client_raises_where_its_stream_fails() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
-from tests.clients.world import API_KEY, completions
+from tests.clients.world import API_KEY, ENDINGS, completions
 from tests.upstreams import HEAD, Script, Step, chunk, item, plain, stream
 
 
 @asynccontextmanager
-async def client(script: Script, **sections: object) -> AsyncIterator[openai.AsyncOpenAI]:
+async def client(script: Script, **sections: Any) -> AsyncIterator[openai.AsyncOpenAI]:
+    """Any: configuration as written."""
     async with (
         completions(script, **sections) as (url, _),
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=API_KEY) as found,
@@ -48,6 +51,31 @@ async def test_a_stream_comes_in_pieces_with_its_usage() -> None:
         assert "".join(piece.choices[0].delta.content or "" for piece in chunks if piece.choices) == "Good day"
         assert [piece.choices[0].finish_reason for piece in chunks if piece.choices][-1] == "stop"
         assert chunks[-1].usage is not None
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_how_an_answer_ended_is_its_finish_reason_with_usage_in_every_stream(ending: str) -> None:
+    kind, script, sections, text, finish = ENDINGS[ending]
+    async with (
+        completions(script, kind, **sections) as (url, _),
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=API_KEY) as found,
+    ):
+        question: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
+        answer = await found.chat.completions.create(model="shop", messages=question)
+        assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (text, finish)
+        pieces = [
+            piece
+            async for piece in await found.chat.completions.create(
+                model="shop", messages=question, stream=True, stream_options={"include_usage": True}
+            )
+        ]
+        assert "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == text
+        assert [piece.choices[0].finish_reason for piece in pieces if piece.choices][-1] == finish
+        (usage,) = [piece.usage for piece in pieces if piece.usage]
+        assert pieces[-1].usage == usage == answer.usage
+        assert usage.completion_tokens == (7 if kind == "openai" else -(-len(text) // 4))
+        without = await found.chat.completions.create(model="shop", messages=question, stream=True)
+        assert [piece.usage async for piece in without if piece.usage] == []
 
 
 async def test_the_helper_for_streams_puts_the_completion_together() -> None:

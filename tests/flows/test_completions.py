@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+import pytest
 
 from proxy.guard.keys import hash_of, new_key
 from tests.sidegate import Visitor, sidegate
@@ -241,9 +242,41 @@ async def test_what_a_filter_withholds_is_the_finish_reason() -> None:
     async with world(stream("Good ", "day"), filters={"max_chars": 6}) as (visitor, _):
         _, answer = await ask(visitor)
         assert answer["choices"][0]["message"]["content"] == "Good d"
-        assert answer["choices"][0]["finish_reason"] == "content_filter"
+        assert answer["choices"][0]["finish_reason"] == "length"
         _, (*_, last, done) = await ask(visitor, stream=True)
+        assert (last["choices"][0]["finish_reason"], done) == ("length", "[DONE]")
+    async with world(stream("Good ", "day"), filters={"phrases": {"block": ["day"]}}) as (visitor, _):
+        _, answer = await ask(visitor)
+        assert answer["choices"][0]["message"]["content"].strip() == "Good"
+        assert answer["choices"][0]["finish_reason"] == "content_filter"
+        options = {"include_usage": True}
+        _, (*_, last, usage, done) = await ask(visitor, stream=True, stream_options=options)
         assert (last["choices"][0]["finish_reason"], done) == ("content_filter", "[DONE]")
+        assert usage["usage"]["completion_tokens"] == 2
+
+
+@pytest.mark.parametrize("finish", ["stop", "length", "content_filter", "tool_calls"])
+async def test_a_models_finish_reason_is_told_where_it_is_one_of_an_answers(finish: str) -> None:
+    choice = orjson.dumps({"choices": [{"message": {"content": "Ada"}, "finish_reason": finish}]})
+    told = "stop" if finish == "tool_calls" else finish
+    async with world(plain(choice), "openai") as (visitor, _):
+        _, answer = await ask(visitor)
+        assert answer["choices"][0]["finish_reason"] == told
+    delta = orjson.dumps({"choices": [{"delta": {"content": "Ada"}}]})
+    last = orjson.dumps({"choices": [{"delta": {}, "finish_reason": finish}]})
+    events = b"".join(b"data: " + each + b"\n\n" for each in (delta, last, b"[DONE]"))
+    async with world(plain(events), "openai") as (visitor, _):
+        _, (*_, ending, done) = await ask(visitor, stream=True)
+        assert (ending["choices"][0]["finish_reason"], done) == (told, "[DONE]")
+
+
+async def test_an_answer_that_the_model_cut_is_not_given_to_others() -> None:
+    choice = b'{"choices":[{"message":{"content":"Ada"},"finish_reason":"length"}]}'
+    async with world(plain(choice), "openai", sites=site(cache={"ttl": 60})) as (visitor, hook):
+        for _ in range(2):
+            _, answer = await ask(visitor)
+            assert answer["choices"][0]["finish_reason"] == "length"
+        assert len(hook.asked) == 2
 
 
 async def test_a_client_that_leaves_is_noticed_and_others_go_on() -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -244,6 +245,21 @@ async def test_what_the_guard_refused_is_not_written(store: RedisJournals) -> No
     await refused.fail(OutputBlocked("no"))
     await journal_.write()
     assert between.trips == []
+
+
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+async def test_what_a_filter_withheld_is_withheld_at_every_replica(
+    store: RedisJournals, finish: Literal["length", "content_filter"]
+) -> None:
+    journal_ = Journal(store, SEALER)
+    answer = written(journal_, new_answer())
+    await answer.start()
+    await answer.send("half")
+    await answer.fail(OutputBlocked("detail", finish=finish))
+    await journal_.write()
+    found = await have(store)
+    assert isinstance(found.failure, OutputBlocked)
+    assert (found.text, found.events[-1].fields["finish"]) == ("half", finish)
 
 
 async def test_an_answer_without_a_sign_of_life_ends_in_an_error_for_all_who_read(
