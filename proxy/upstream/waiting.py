@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 
 import aiohttp
@@ -109,15 +109,12 @@ class Waiting:
         except (aiohttp.ClientError, OSError) as error:
             raise UpstreamError(f"no WebSocket with n8n: {type(error).__name__}") from error
         talk = Talk(socket, session, self._timeouts.idle, self._max_bytes)
-        let_in: Talk | None = None
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(talk.close)
             if not isinstance(await talk.read(), Beat):  # whom it lets in hears that first
                 raise NotFound("n8n doesn't know the execution, or not with this token", public=NOT_OPEN)
-            let_in = talk
-        finally:
-            if let_in is None:
-                await talk.close()
-        return let_in
+            stack.pop_all()
+        return talk
 
     async def press(self, request: Request, place: str, sign: Sign) -> None:
         """Tell n8n that a button was pressed. Nothing of what it says of that is anybody's business.

@@ -7,6 +7,7 @@ import socket
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 from aiohttp import web
@@ -14,7 +15,7 @@ from aiohttp import web
 from proxy.guard.keys import hash_of, new_key
 from proxy.streams.executions import Executions
 from proxy.streams.seal import Sealer
-from tests.asking import DONE, HEARTBEAT, N8n, asking, asks, begin, chat, refused
+from tests.asking import DONE, HEARTBEAT, Chat, N8n, asking, asks, begin, chat, refused
 from tests.sidegate import JWT_KEY, ORIGIN, SESSION_KEY, Visitor, sidegate
 from tests.upstreams import plain, webhook
 
@@ -481,6 +482,44 @@ async def test_a_server_that_ends_sends_visitors_away() -> None:
         assert (await widget.next())["code"] == "draining"
         assert await widget.next() == 1001
         await n8n.gone.wait()
+
+
+async def test_leaving_the_server_ends_its_conversations_in_time() -> None:
+    n8n = N8n()
+    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+        async with asking(n8n) as visitor:
+            query = await begin(visitor)
+            widget = Chat(await http.ws_connect(f"{visitor.url}/chat", params=query, headers=visitor.headers))
+            n8n.frames.put_nowait("Name?")
+            assert await widget.next() == "Name?"
+            failure = tasks.create_task(widget.next())
+        assert (await failure)["code"] == "draining"
+        await n8n.gone.wait()
+
+
+async def test_what_n8n_said_counts_with_the_next_message() -> None:
+    n8n = N8n()
+    budgets = [{"per": "session", "tokens": 30_000, "window": 3600}]
+    async with asking(n8n, budgets=budgets) as visitor, chat(visitor, await begin(visitor)) as widget:
+        for number in range(9):
+            n8n.frames.put_nowait(f"{number} " + "word " * 3000)
+            await widget.next()
+            await widget.say(f"go on {number}")
+            if isinstance(frame := await _either(n8n, widget), dict) and frame.get("code"):
+                assert frame["code"] == "budget_exhausted"
+                break
+        else:
+            raise AssertionError("nothing was counted")
+
+
+async def _either(n8n: N8n, widget: Chat) -> Any:
+    """What n8n hears of a message, or what the widget does."""
+    async with asyncio.TaskGroup() as tasks:
+        ends = {tasks.create_task(n8n.words()), tasks.create_task(widget.next())}
+        done, left = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+    return done.pop().result()
 
 
 async def test_a_crash_of_a_filter_lets_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:

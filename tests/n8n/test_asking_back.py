@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -125,6 +126,24 @@ async def test_who_says_nothing_for_minutes_or_comes_back_is_waited_for(n8n: N8n
                 frame = await widget.socket.receive(70)
                 assert frame.type is aiohttp.WSMsgType.TEXT
                 beats += frame.data == "n8n|heartbeat"
+        async with ada.chat(query) as widget:
+            assert await said(widget) == "You said hello. Your name?"
+            await widget.say("Ada")
+            assert await said(widget) == "Hello, Ada. Mail [EMAIL]"
+
+
+async def test_an_n8n_that_dies_is_told_and_the_question_is_still_open_when_it_is_back(
+    n8n: N8n, tmp_path: Path
+) -> None:
+    async with visitor(n8n, tmp_path) as ada:
+        query = await ada.begin()
+        async with ada.chat(query) as widget:
+            assert await said(widget) == "You said hello. Your name?"
+            n8n.kill()
+            failure = await said(widget)
+            assert (failure["type"], failure["code"]) == ("error", "upstream_error")
+            assert await said(widget) == 1011
+        await asyncio.to_thread(n8n.start)
         async with ada.chat(query) as widget:
             assert await said(widget) == "You said hello. Your name?"
             await widget.say("Ada")
