@@ -18,10 +18,24 @@ _SAYS = re.compile(
     r"|\b(?:api|access|auth|private|secret) ?key\b|\bcredential",
     re.IGNORECASE,
 )
+# Whatever is behind these is a password, also one that looks like a word.
+_PASSWORD = re.compile(
+    r"(?:(?:user|account|login|admin|new|old|current) )?"
+    r"(?:pass(?:word|wort|wd|phrase|code)|pwd|kennwort|contrase[ñn]a|senha)(?: confirmation)?",
+    re.IGNORECASE,
+)
 MAX_CHARS = 64  # of a name
+
+
+def is_password(name: str) -> bool:
+    return _PASSWORD.fullmatch(_words(name)) is not None
 
 
 def announcement(name: str) -> str:
     """The words to put in front of the value for content/pii.py to see; "" where the name says nothing."""
-    words = _PARTS.sub(" ", name[:MAX_CHARS])
+    words = _words(name)
     return f"{words}: " if _SAYS.search(words) else ""
+
+
+def _words(name: str) -> str:
+    return _PARTS.sub(" ", name[:MAX_CHARS])

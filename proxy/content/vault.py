@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from proxy.content import Span
 from proxy.content.folding import fold
-from proxy.content.names import announcement
+from proxy.content.names import announcement, is_password
 from proxy.content.pii import KINDS, find
 
 LITERAL = "literal"
@@ -97,6 +97,8 @@ class Masker:
 
     def text(self, text: str, name: str = "") -> str:
         """`name`: of the field that holds it."""
+        if is_password(name) and "secret" in self._kinds and text.strip():
+            return self.replaced(text, [Span(0, len(text), "secret")])
         spans: Sequence[Span] = find(text, self._kinds, self._exclude)
         if before := announcement(name):
             told = find(before + text, self._kinds, self._exclude)
@@ -117,8 +119,12 @@ class Masker:
         return "".join((*out, text[at:])) if spans else text
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
-        """Names and values."""
-        return {self.text(name): self.value(value, name) for name, value in fields.items()}
+        """Names and values. Two names that become the same are told apart by a number, so that no field is lost."""
+        masked: dict[str, object] = {}
+        for name, value in fields.items():
+            shown = self.text(name)
+            masked[f"{shown} {len(masked)}" if shown in masked else shown] = self.value(value, name)
+        return masked
 
     def value(self, value: object, name: str = "") -> object:
         """A JSON value with all its texts masked; a number, where it is personal data, becomes a text."""

@@ -77,13 +77,30 @@ def test_context_is_masked_through_and_through() -> None:
 def test_a_fields_name_announces_what_is_in_it() -> None:
     fields = {
         "phoneNumber": 5551234, "contact": {"mobile": ["555 1234"]}, "bank_account": "12345678", "ssn": 536904399,
-        "userPassword": "hunter2x and more", "api-key": "x8Fj29dkWq0", "policy number": "AB-123456",
+        "secret": "hunter2x and more", "api-key": "x8Fj29dkWq0", "policy number": "AB-123456",
     }  # fmt: skip
     assert masker(Vault()).fields(fields) == {
         "phoneNumber": "[PHONE_1]", "contact": {"mobile": ["[PHONE_1]"]}, "bank_account": "[ACCOUNT_1]",
-        "ssn": "[SSN_1]", "userPassword": "[SECRET_1] and more", "api-key": "[SECRET_2]",
+        "ssn": "[SSN_1]", "secret": "[SECRET_1] and more", "api-key": "[SECRET_2]",
         "policy number": "[POLICY_1]",
     }  # fmt: skip
+
+
+def test_all_of_a_password_field_is_a_secret() -> None:
+    fields = {"password": "correct horse", "passcode": 1234, "pwd": " ", "newPassword": None, "old_password": ["a", ""]}
+    assert masker(Vault()).fields(fields) == {
+        "password": "[SECRET_1]", "passcode": "[SECRET_2]", "pwd": " ", "newPassword": None,
+        "old_password": ["[SECRET_3]", ""],
+    }  # fmt: skip
+    assert Masker(["email"], (), None).fields({"password": "correct horse"}) == {"password": "correct horse"}
+
+
+@pytest.mark.parametrize("vault", [None, Vault()])
+def test_no_field_is_lost_when_two_names_become_one(vault: Vault | None) -> None:
+    fields = {"ann@shop.org": 1, "Ann@shop.org": 2, "page": 3, "ANN@shop.org": 4}
+    masked = masker(vault).fields(fields)
+    assert list(masked.values()) == [1, 2, 3, 4]
+    assert "shop.org" not in str(masked)
 
 
 def test_a_fields_name_hides_nothing_that_is_found_without_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.flows.test_push import listening, ops, owned, push
 from tests.flows.test_replicas import dump
 from tests.servers import RedisServer
 from tests.sidegate import JWT_KEY, Event, Visitor, parse_sse, sidegate, text_of
-from tests.upstreams import Asked, Script, Webhook, stream, webhook
+from tests.upstreams import HEAD, Asked, Script, Step, Webhook, chunk, item, plain, stream, webhook
 
 CARD, MAIL = "4556 7375 8689 9855", "ann@shop.org"
 TEXT = f"I am {MAIL}, charge {CARD}"
@@ -122,6 +123,26 @@ async def test_what_only_the_name_of_a_field_gives_away_is_masked_too() -> None:
         await visitor.events("hello", context=context)
     expected = {"customer": {"phone": "[PHONE_1]", "password": "[SECRET_1]", "account": 4711}}
     assert hook.asked[0].json["metadata"]["context"] == expected  # type: ignore[index]  # JSON
+
+
+async def test_no_value_is_logged_whatever_becomes_of_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def failing(asked: Asked) -> Script:
+        report = orjson.dumps({"message": f"no {MAIL}"})
+        return [Step(HEAD + chunk(item(MAIL))), Step()] if b"cut" in asked.body else plain(report, "500 Oops")
+
+    async with webhook(failing) as hook, sidegate(n8n(hook)) as visitor:
+        await visitor.session()
+        assert (await visitor.events(f"cut {TEXT}"))[-1].name == "error"
+        for text in (TEXT, f"<script>alert('{TEXT}')</script>", f"{TEXT} {'x' * 2000}"):
+            _, problem = await visitor.problem(text, context={MAIL: CARD})
+            assert not any(word in str(problem) for word in ("ann@", "8689"))
+        async with visitor.http.get(f"{visitor.ops_url}/metrics") as response:
+            told = await response.text()
+    told += caplog.text + str([vars(record) for record in caplog.records])
+    assert "upstream_error" in told
+    assert not any(word in told for word in ("ann@", "8689"))
 
 
 async def test_a_mask_is_for_good_and_off_is_off() -> None:
