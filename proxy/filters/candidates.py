@@ -2,8 +2,7 @@
 
 Only a place that may be the beginning is held back, and only to its end: a number with what people put between its
 groups, or whatever comes up to white space, a quote or a bracket. Words begin one behind a word such as `password` or
-`mail`, behind `:` and `=`, in capitals, or with a provider's prefix; any other word from its first digit, capital, dot,
-hyphen or underscore on. So of an address that nothing announces, the first name may already be out when `@` comes.
+`mail`, in capitals, or with a provider's prefix; of other words, words.py says which letters wait.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import re
 
 import re2
+import regex
 
 from proxy.filters.words import WordStart
 
@@ -33,14 +33,19 @@ _START = re.compile(
     r"|(?<![A-Za-z0-9])[A-Z](?=[A-Z0-9]|\Z)"
     rf"|(?<![A-Za-z0-9_])(?:{_PREFIX})(?=[A-Z0-9_.~-])"
     rf"|(?<![A-Za-z0-9_])(?:{'|'.join(_BEGUN)})\Z"
+    r"|[(\[](?= ?(?:[@aA]|\Z))|&(?=[#c]|\Z)"  # an at sign that is spelled
     r"|-----BEGIN|-{1,5}\Z|-----B(?:E|EG|EGI)?\Z"
 )
 _WORD = re.compile(r"(?<![A-Za-z0-9_.%+-])[A-Za-z_]")
 _ANNOUNCES = re2.compile(
-    r"(?i)pass(?:word|wort|wd|phrase|code)|\bpwd\b|secret|token|\bkey\b|kennwort|contrase|\bclave\b|senha|wachtwoord"
-    r"|has[lł]o|парол|credential|authorization|mail\b|contact|reach|correo|courriel|write to|schreib|\bAn:|\bto:|user"
+    r"(?i)pass(?:word|wort|wd|phrase|code)|\bpwd\b|secret|token|keys?\b|kennwort|contrase|\bclave\b|mot de passe|senha"
+    r"|wachtwoord|has[lł]o|парол|密[码碼]|パスワード|비밀번호|كلمة المرور|पासवर्ड|\bparol[ae]|şifre"
+    r"|credential|\bcreds?\b|(?:access|client|app)[ _-]?(?:id|srt)\b|_auth|_pass|authorization"
+    r"|mail\b|contact|reach|correo|courriel|write to|schreib|\bAn:|\bto:|user"
 )
-_STOP = re.compile(r"[\s\"`<>,;(){}\[\]|]|'(?![\w.+%~&/=-]|\Z)")
+_STOP = re.compile(r"[\s\"`<>,(){}\[\]|]|(?<!&#64)(?<!&#x40)(?<!&commat);|'(?![\w.+%~&/=-]|\Z)")
+# How addresses are written where no machine shall find them; the same as in content/pii.py.
+_SPELLED = regex.compile(r" ?[(\[] ?(?:at|AT|@|dot|DOT|\.) ?[)\]] ?")
 _KEY_BLOCK = "-----BEGIN"
 UNENDING = re.compile(r"[^\s\"'`<>,;(){}\[\]|-]*")  # with it, what began surely goes on
 _BETWEEN = re.compile(r"\)[ .\-]?|[ \u00a0\u202f]?\(|[ -]-? ?|[./\t\u00a0\u202f]")
@@ -70,6 +75,11 @@ def ends(text: str, start: int, seen: int = 0, *, final: bool) -> tuple[int | No
     end = max(seen, start + 1)  # whatever it is: there is progress
     while text[end : end + 1] in ("+", "("):
         end += 1
+    spelled = _spelled(text, start)
+    if spelled is not None:
+        if spelled == len(text):
+            return end if final else None, 0
+        end = max(end, spelled)
     while True:
         seen = end
         end = _token_end(text, end)
@@ -88,6 +98,14 @@ def _token_end(text: str, at: int) -> int:
     return end if block < 0 else block
 
 
+def _spelled(text: str, at: int) -> int | None:
+    """Where an at sign or a dot that is spelled ends; the end of the text while that is not known, None without one."""
+    if text[at : at + 1] not in (" ", "(", "["):
+        return None
+    found = _SPELLED.match(text, at, partial=True)
+    return None if found is None else found.end()
+
+
 def _goes_on(text: str, end: int, *, may_spell: bool) -> int | None:
     """Where the next group begins; the end of the text while that is not known, None where there is no other group."""
     between = _BETWEEN.match(text, end)
@@ -95,6 +113,9 @@ def _goes_on(text: str, end: int, *, may_spell: bool) -> int | None:
         after = between.end()
         if after == len(text) or text[after].isdigit():
             return after
+    spelled = _spelled(text, end)
+    if spelled is not None:
+        return spelled
     group = _GROUP.match(text, end) if may_spell else None
     if group is None or len(group[1]) > 4:
         return None

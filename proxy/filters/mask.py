@@ -21,7 +21,7 @@ _OVERLAP = 256  # of what is longer, so much is judged again with what comes aft
 _KEY_BLOCK = re.compile(r"-----BEGIN[^\n-]{0,80}PRIVATE KEY[^\n-]{0,20}-----")
 _KEY_BLOCK_END = re.compile(r"-----END[^\n-]{0,80}-----")
 # All that the detectors know has one of these in it, but for tokens of at least so many letters.
-_TELLING, _LEAST_PLAIN = re.compile(r"[\d@\uff20\ufe6b_]"), 16
+_TELLING, _LEAST_PLAIN = re.compile(r"[\d@\uff20\ufe6b_(\[&]"), 16
 _KEY, _MAX_KEY_LINE = "-----BEGIN", 128
 _BESIDE = re.compile(r"[\W_]+")
 

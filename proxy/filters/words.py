@@ -21,7 +21,7 @@ _FIRST_ACCENTED, _LAST_FOREIGN = "\u00c0", "\u097f"
 # Scripts that are written without spaces, of which no detector takes addresses, would wait for whole sentences.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _RUN_OF = rf"(?:[^\W{_UNSPACED}]|[\u0300-\u036f\u0900-\u097f&/={_LINKS}])"
-_RUN = re.compile(rf"(?<!{_RUN_OF}){_RUN_OF}++\Z")
+_RUN = re.compile(rf"(?<!{_RUN_OF}){_RUN_OF}++ ?\Z")  # a blank: ` (at) ` may follow
 
 
 def every(text: str, at: int, end: int) -> int:

@@ -12,6 +12,12 @@ from proxy.filters.words import ordinary
 MASKED = {
     "write to john.smith@acme.test please": "write to [EMAIL] please",
     "bob@acme.test knows": "[EMAIL] knows",
+    "see bob (at) acme.test or": "see bob [EMAIL] or",
+    "see bob[at]acme(dot)test": "see [EMAIL]",
+    "see bob&#64;acme.test, or": "see [EMAIL], or",
+    "see bob%40acme.test or": "see [EMAIL] or",
+    "密码是hunter2pass。": "密码是[SECRET]",
+    "{'app_id': 'thee4sfd8sdf7s'}": "{'app_id': '[SECRET]'}",
     "so information@acme.test knows": "so information[EMAIL] knows",
     "Card 4111 1111 1111 1111, thanks": "Card [CARD], thanks",
     "IBAN GB82 WEST 1234 5698 7654 32.": "IBAN [IBAN].",
@@ -26,6 +32,7 @@ MASKED = {
 }
 STAYS = [
     "Order 66 has 3 items, 12 of 2024-01-31 at 10:30.",
+    "A (an) b [a] (at noon) AT&T & co; &copy;",
     "GB82 and so on for ever and ever and so forth, my friend",
     "os.path.join(a_b, CamelCase) costs $5 (five).",
     "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
@@ -94,4 +101,5 @@ def test_a_secret_across_the_bound_is_masked_as_a_whole() -> None:
 def test_hits_are_counted_by_kind() -> None:
     rule = Mask(KINDS, Known(()), ordinary())
     rule.feed("4111 1111 1111 1111, a.b@c.test and d.e@f.test. ")
+    rule.flush()
     assert rule.hits == {"card": 1, "email": 2}

@@ -45,7 +45,7 @@ PARTS = (
     "shop.example evil.example ]( ]: ![ [a]: javascript: // title "
     "4111 1111 john doe @acme .example DE89 3704 0044 0532 0130 00 +49 30 415-555-2671 password: hunter2 mail sk-proj- "
     "Abcdefghijklmnop1234567890 -----BEGIN ----- PRIVATE KEY END [EMAIL_1] [CARD_ 1] AKIA IOSFODNN7EXAMPLK _ = + "
-    "bob information the.boss o'neil a/b '@ "
+    "bob information the.boss o'neil a/b '@ (at) [dot] &#64; &commat; %40 ; "
     "\x1b \x1b[31m \x1b]8;; \x07 \x9b \u200b \u200d \ufe0f \u202e \u2800"
 )
 RICH = st.lists(st.sampled_from([*PARTS.split(" "), " ", "<a href='https://shop.example/'>"]), max_size=40).map("".join)

@@ -81,6 +81,11 @@ def test_names_of_people_wait_for_their_end(name: str) -> None:
     assert letter_by_letter(f"Well, {name}@acme.test knows it.", ORDINARY) == "Well, [EMAIL] knows it."
 
 
+@pytest.mark.parametrize("address", ["bob (at) acme.test", "bob [at] acme [dot] test", "bob&commat;acme.test"])
+def test_of_an_address_that_is_spelled_no_letter_leaves_where_every_word_is_held(address: str) -> None:
+    assert letter_by_letter(f"see {address} or", every) == "see [EMAIL] or"
+
+
 @pytest.mark.parametrize("word", ["the", "information", "because", "your", "question", "should", "Function"])
 def test_ordinary_words_leave_before_they_end(word: str) -> None:
     assert begins(f"is {word}", 0, ORDINARY) == len(f"is {word}")
