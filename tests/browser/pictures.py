@@ -88,8 +88,14 @@ class Difference:
 
 
 async def take(page: Page) -> bytes:
-    """What the window shows, when nothing moves any more."""
-    return await page.screenshot(animations="disabled", caret="hide", scale="css")
+    """What the window shows when nothing moves any more: two pictures one after the other are the same."""
+    before = b""
+    for _ in range(20):
+        picture = await page.screenshot(animations="disabled", caret="hide", scale="css")
+        if picture == before:
+            return picture
+        before = picture
+    raise AssertionError("the page doesn't come to rest")
 
 
 async def difference(browser: Browser, expected: bytes, found: bytes) -> Difference:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from tests.browser import boxes
 from tests.browser.chat import Chat
@@ -20,6 +20,7 @@ from tests.browser.shop import Widget, says, shop
 from tests.browser.shop import visiting as visiting_shop
 from tests.browser.stub import Stub, refuses
 from tests.browser.stub import says as replies
+from tests.browser.test_uploads import NOTES, PICTURE, choose, chosen
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -35,7 +36,7 @@ sizes = pytest.mark.parametrize("size", SIZES)
 themes = pytest.mark.parametrize("theme", THEMES)
 NAMES = {
     f"{what}-{size}-{theme}"
-    for what in ("page-first", "page-talk", "widget-first", "widget-talk")
+    for what in ("page-first", "page-talk", "widget-first", "widget-talk", "widget-files")
     for size in SIZES
     for theme in THEMES
 }
@@ -92,6 +93,27 @@ async def test_the_widget_looks_as_it_did(browser: Browser, size: str, theme: Th
         talk = await take(widget.page)
     await looks(browser, first, f"widget-first-{size}-{theme}", renew=renew)
     await looks(browser, talk, f"widget-talk-{size}-{theme}", renew=renew)
+
+
+@sizes
+@themes
+async def test_the_widget_with_files_looks_as_it_did(browser: Browser, size: str, theme: Theme, renew: bool) -> None:
+    """One that waits to be sent, and one that was."""
+    width, height = SIZES[size]
+    async with (
+        shop(browser, says("Seen.")) as place,
+        visiting_shop(place, "uploads=on", width=width, height=height, scheme=theme) as widget,
+    ):
+        await boxes.dress(widget.page)
+        await choose(widget, PICTURE)
+        await expect(chosen(widget)).to_have_count(1)
+        await widget.ask("What is this?")
+        await expect(widget.answer).to_have_text("Seen.")
+        await widget.idle()
+        await choose(widget, NOTES)
+        await expect(chosen(widget)).to_have_count(1)
+        picture = await take(widget.page)
+    await looks(browser, picture, f"widget-files-{size}-{theme}", renew=renew)
 
 
 def references() -> dict[str, int]:
