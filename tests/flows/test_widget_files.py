@@ -13,6 +13,7 @@ import pytest
 
 from proxy.guard.keys import hash_of, new_key
 from tests import forms
+from tests.clam import ClamServer
 from tests.forms import file, form, png, text
 from tests.hostile import DOCX, HOSTILE
 from tests.sidegate import ORIGIN, Visitor, sidegate
@@ -179,6 +180,30 @@ async def test_the_same_words_with_another_file_are_no_second_click() -> None:
         gate.set()
     assert [answer.result() for answer in answers] == [(200, {"output": "one two"})] * 3
     assert sorted(got(asked)[-1].content for asked in hook.asked) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("when_unavailable", ["reject", "allow"])
+@pytest.mark.parametrize("path", ["/chat/shop", "/v1/messages"])
+async def test_a_real_clamd_stops_a_virus_and_without_one_it_is_as_configured(path: str, when_unavailable: str) -> None:
+    with ClamServer() as clam:
+        scan = {"clamd": clam.address, "when_unavailable": when_unavailable, "timeout": 20}
+        async with world(uploads={"types": TYPES, "scan": scan}) as (visitor, hook):
+            await visitor.session()
+
+            async def sent(content: bytes) -> tuple[int, str]:
+                body = written(text("message", "look"), file(content))
+                headers = visitor.headers | {"Content-Type": forms.CONTENT_TYPE, "Accept": "application/json"}
+                async with visitor.http.post(visitor.url + path, data=io.BytesIO(body), headers=headers) as response:
+                    answer = await response.json(content_type=None)
+                    return response.status, answer.get("code", "passed")
+
+            assert await sent(b"harmless") == (200, "passed")
+            assert await sent(forms.EICAR) == (422, "upload_rejected")
+            clam.stop()
+            without = (200, "passed") if when_unavailable == "allow" else (422, "upload_rejected")
+            assert await sent(b"harmless again") == without
+            assert len(hook.asked) == 1 + (when_unavailable == "allow")
+            assert all(forms.EICAR not in asked.body for asked in hook.asked)
 
 
 POSING: list[dict[str, Any]] = [
