@@ -75,6 +75,7 @@ async def test_chosen_files_reach_the_workflow_and_the_answer_comes_as_always(br
             await widget.open()
             await choose(widget, NOTES, PICTURE)
             await expect(chosen(widget)).to_have_text(["notes.txt", "a.png"])
+            await expect(widget.part("files").locator("small").first).to_have_text("7 byte")
             await widget.ask("Look at these")
             await expect(widget.answer).to_have_text("You said it")
             await expect(chosen(widget)).to_have_count(0)

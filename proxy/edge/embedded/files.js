@@ -9,7 +9,9 @@ const extensionOf = ({ name }) => name.slice(name.lastIndexOf('.') + 1).toLowerC
 const sizeOf = (files) => files.reduce((sum, { size }) => sum + size, 0);
 
 function inUnits(bytes) {
-  const [unit, size] = bytes < 1_000_000 ? ['kilobyte', bytes / 1000] : ['megabyte', bytes / 1_000_000];
+  const power = bytes < 1000 ? 0 : bytes < 1_000_000 ? 1 : 2;
+  const size = bytes / 1000 ** power;
+  const unit = ['byte', 'kilobyte', 'megabyte'][power];
   return new Intl.NumberFormat(language, { style: 'unit', unit, maximumFractionDigits: size < 10 ? 1 : 0 }).format(size);
 }
 
