@@ -1,9 +1,9 @@
 """Where @n8n/chat goes when an execution asks its visitor back: `GET /chat`, a WebSocket, and `/webhook-waiting/…`, the
 buttons of the questions. It drops the path of its `webhookUrl` for both.
 
-What it stops: anybody but the browser that began the execution, in the network where it was; what the guard refuses of
-any message; whatever n8n says besides filtered texts. What it doesn't: a browser of the same kind, in the same network,
-that got hold of the token or the link. A visitor who leaves ends nothing: the execution waits for who comes back.
+What it stops: anybody but the browser that began the execution; what the guard refuses of any message; whatever n8n
+says besides filtered texts. What it doesn't: on pages of other origins, a browser of the same kind, in the same
+network, that got hold of the token or the link. A visitor who leaves ends nothing: the execution waits.
 """
 
 from __future__ import annotations

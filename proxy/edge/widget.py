@@ -110,8 +110,10 @@ class WidgetEdge:
                 return await self._stream(http, answer, asked.headers)
             response = await _collected(http, answer, asked.headers)
             if (waiting := _waiting(answer)) is not None:
-                fields = self._beginnings.hand_out(asked.request.client, asked.request.session, asked.visitor, waiting)
-                return _json(fields, limits.headers(answer.counts) | asked.headers)
+                fields, cookies = self._beginnings.hand_out(http, asked.request, asked.visitor, waiting)
+                response = _json(fields, limits.headers(answer.counts) | asked.headers)
+                for cookie in cookies:
+                    response.headers.add("Set-Cookie", cookie)
             return response
 
     async def _ask_with_files(self, http: web.Request) -> Asked:

@@ -103,6 +103,33 @@ async def test_in_another_network_it_is_another_browser() -> None:
         assert await refused(visitor, query, **{"X-Forwarded-For": "192.0.2.99"}) == 101
 
 
+async def test_on_a_page_of_our_own_origin_a_cookie_tells_the_browser() -> None:
+    n8n = N8n()
+    here = {"Sec-Fetch-Site": "same-origin"}
+    async with asking(n8n) as visitor:
+        fields = {"action": "sendMessage", "sessionId": "v1", "chatInput": "hello"}
+        queries, kept = [], {"Cookie": "sidegate_asked=made-up"}
+        for _ in range(2):
+            headers = visitor.headers | here | kept
+            async with visitor.http.post(f"{visitor.url}/chat/shop", json=fields, headers=headers) as response:
+                started = await response.json()
+                cookies = [one for one in response.headers.getall("Set-Cookie") if one.startswith("sidegate_asked=")]
+            assert [one.split("; ")[1:] for one in cookies] == [
+                [f"Path={path}", "HttpOnly", "SameSite=Strict"] for path in ("/chat", "/webhook-waiting")
+            ]
+            kept = {"Cookie": cookies[0].partition(";")[0]}
+            queries.append({"sessionId": "v1", "executionId": started["executionId"], "token": started["resumeToken"]})
+        for query in queries:  # both: the second keeps the first one's cookie
+            assert await refused(visitor, query) == 404
+            assert await refused(visitor, query, Cookie="sidegate_asked=" + "A" * 32) == 404
+            assert await refused(visitor, query, Cookie="sidegate_asked=") == 404
+            async with chat(visitor, query, **kept) as widget:
+                n8n.frames.put_nowait(n8n.question("May I?", ("Approve", n8n.link())))
+                link = (await widget.next())["buttons"][0]["link"]
+            assert (await pressed(visitor, link))[0] == 404
+            assert (await pressed(visitor, link, **kept))[0] == 200
+
+
 async def test_what_the_visitor_types_is_judged_like_any_message() -> None:
     n8n = N8n()
     limits = [{"per": "session", "limit": 4, "window": 3600}]
