@@ -17,7 +17,7 @@ from proxy.guard.csrf import Csrf, UrlTokens
 from proxy.guard.detectors import HttpDetector
 from proxy.guard.failures import Failures, Watched
 from proxy.guard.files import Files
-from proxy.guard.hooks import HookSettings, OfClient, Payload, Signature, Words
+from proxy.guard.hooks import HookSettings, Media, OfClient, Payload, Signature, Words
 from proxy.guard.limits import Limits, LimitSettings, Openings
 from proxy.guard.masking import Masking
 from proxy.guard.origin import Host, Origin
@@ -103,7 +103,7 @@ def webhook_stages(
 ) -> list[Stage[Webhook]]:
     """Once per provider's webhook. What comes behind them waits: see courier.py."""
     senders: list[Stage[Client]] = [host, BlockList(reputation), Repute(reputation)]
-    return [*map(OfClient, senders), Payload(hooks), Signature(hooks, clock), Words(Detector())]
+    return [*map(OfClient, senders), Media(hooks), Signature(hooks, clock), Payload(), Words(Detector())]
 
 
 def _asks(content: Mapping[str, ContentSettings], mode: Mode) -> bool:

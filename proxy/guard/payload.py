@@ -21,11 +21,15 @@ Container = dict[str, object] | list[object]
 MAX_FIELDS = 1000  # of a form
 
 
-def judge(media: str, body: bytes, accepted: tuple[str, ...]) -> None:
-    """Raises UnsupportedMedia or BadRequest."""
+def judge_media(media: str, accepted: tuple[str, ...]) -> None:
+    """Raises UnsupportedMedia."""
     if media not in accepted:
         text = f"This address takes {' or '.join(accepted)}."
         raise UnsupportedMedia(f"Content-Type {media[:100]!r}", public=text)
+
+
+def judge(media: str, body: bytes) -> None:
+    """Raises BadRequest. Of a megabyte that is all brackets this takes a second: know first whose it is."""
     if media == FORM:
         _judge_form(body)
     else:

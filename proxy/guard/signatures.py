@@ -27,6 +27,7 @@ Provider = Literal[
     "whatsapp", "github", "slack", "stripe", "shopify", "twilio", "telegram", "standard", "hmac"
 ]  # fmt: skip
 MAX_SIGNATURES = 8  # in one header; two while a secret is being changed
+MAX_FORM, MAX_FIELDS = 65_536, 1000  # bytes and fields of a form that is taken apart before anything is known of it
 _HEX = re.compile(r"(?:[0-9a-f]{2})+")
 _TIME = re.compile(r"[0-9]{1,12}")
 
@@ -118,7 +119,7 @@ def twilio(signed: Signed, secrets: Sequence[str]) -> Proof:
     given = [_base64(signed.header("X-Twilio-Signature"))]
     base = signed.url
     if signed.media == "application/x-www-form-urlencoded":
-        pairs = parse_qsl(signed.body.decode("utf-8", "replace"), keep_blank_values=True)
+        pairs = _fields(signed.body)
         if len(set(pairs)) != len(pairs):
             raise SignatureInvalid("the same parameter twice")
         base += "".join(name + value for name, value in sorted(pairs))
@@ -128,6 +129,13 @@ def twilio(signed: Signed, secrets: Sequence[str]) -> Proof:
             raise SignatureInvalid("the body's hash in the address is another")
     _judge(given, secrets, base.encode("utf-8", "replace"), "sha1")
     return Proof(base.encode("utf-8", "replace"))
+
+
+def _fields(form: bytes) -> list[tuple[str, str]]:
+    """Raises SignatureInvalid."""
+    if len(form) > MAX_FORM or form.count(b"&") >= MAX_FIELDS:
+        raise SignatureInvalid("a form over what Twilio sends")
+    return parse_qsl(form.decode("utf-8", "replace"), keep_blank_values=True)
 
 
 def telegram(signed: Signed, secrets: Sequence[str]) -> Proof:

@@ -271,6 +271,15 @@ async def test_a_body_is_what_its_type_says_and_not_too_much(body: bytes, status
         assert upstream.asked == []
 
 
+@pytest.mark.parametrize("name", HOOKS)
+async def test_nothing_of_a_body_is_read_before_it_is_known_whose_it_is(name: str) -> None:
+    """Reading a megabyte of brackets takes a hundred times as long as its signature does."""
+    async with running() as (visitor, upstream):
+        for body in (b"{", POSING, b"[" * 33 + b"]" * 33):
+            assert await code(visitor, name, signed(name, secret="x" * 32), body) == (401, "signature_invalid")
+        assert upstream.asked == []
+
+
 async def test_a_body_over_the_hooks_own_bound_is_not_read() -> None:
     async with running(small={"provider": "github", "secret": kept(SECRET), "max_body_bytes": 1024}) as (visitor, _):
         body = b"{}" + b" " * 1023

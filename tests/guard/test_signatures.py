@@ -189,6 +189,15 @@ def _decoded(text: str) -> bytes | str:
         return text
 
 
+@pytest.mark.parametrize("form", [b"&".join([b"a="] * 1001), b"a=" + b"x" * 65_535])
+def test_a_form_over_what_twilio_sends_is_refused_unread(form: bytes) -> None:
+    url = "https://chat.example/hooks/twilio"
+    base = url.encode() + form.replace(b"=", b"").replace(b"&", b"")
+    given = base64.b64encode(mac(SECRET.encode(), base, "sha1")).decode()
+    with pytest.raises(SignatureInvalid, match="over what Twilio sends"):
+        verify("twilio", Signed({"x-twilio-signature": given}, form, url, FORM), [SECRET], 0, 300)
+
+
 @each
 def test_a_missing_header_is_refused(vector: Vector) -> None:
     for name in vector.signed.headers:
