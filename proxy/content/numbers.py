@@ -16,6 +16,7 @@ from proxy.content.phones import phone_end
 from proxy.content.runs import Run, runs
 
 _IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=IBAN))[A-Za-z]{2}[0-9]{2}(?=[ \-\t\r\n]{0,3}[A-Za-z0-9])")
+_IBAN_GOES_ON = re.compile(r"[A-Za-z0-9]")
 _IBAN_BETWEEN = re.compile(r"[ \-\t\r\n]{1,3}")
 # Cards in their own grouping, whatever one separator that is; a list of numbers has a comma and a space.
 _PRINTED = re.compile(
@@ -87,7 +88,8 @@ def _ibans(text: str) -> Iterator[Span]:
                 at = between.end()
             else:
                 break
-        if chars and not left and not text[at : at + 1].isalnum() and is_iban(chars.upper()):
+        # Letters of other scripts may follow: Chinese has no blanks, Korean puts particles behind.
+        if chars and not left and not _IBAN_GOES_ON.match(text, at) and is_iban(chars.upper()):
             yield Span(match.start(), at, "iban")
 
 

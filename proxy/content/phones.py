@@ -24,7 +24,10 @@ _TRUNK = "0"  # what a national number begins with in most of the world
 def phone_end(run: Run, said: str) -> int | None:
     """Where it ends, with its extension; None when it is no phone number. `said`: see hints.Hints."""
     extension = _EXTENSION.match(run.text, run.end)
-    if _JOINED.match(run.before) or (not extension and _JOINED_RIGHT.match(run.after)):
+    before, after = run.before, "" if extension else run.after
+    if "+" in run.prefix:  # so it is no part of a name
+        before, after = before.replace("_", ""), after.replace("_", "")
+    if _JOINED.match(before) or _JOINED_RIGHT.match(after):
         return None
     if not 5 < run.count < 18 or said in ("other", "thing") or not _is_phone(run, said):
         return None

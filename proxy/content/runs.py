@@ -11,8 +11,9 @@ from itertools import pairwise
 _RUN = re.compile(r"\+?\(?\+?[0-9](?:(?:[ .\-/\t]|\)[ .\-]?|[ \-]?\(| - )?[0-9])*")
 _GROUP = re.compile(r"[0-9]+")
 # One or two letters right in front of a number are a part of it, a word isn't: `RS35` is no 35, `Visa4111` is 4111.
-_JOINED_LEFT = re.compile(r"(?:(?<![A-Za-z])[A-Za-z]{1,2}|_)\Z")
-_JOINED_RIGHT = re.compile(r"[A-Za-z_]")
+# An underscore alone joins nothing: names of files have it between their parts, Markdown around words.
+_JOINED_LEFT = re.compile(r"(?<![A-Za-z])[A-Za-z]{1,2}_?\Z")
+_JOINED_RIGHT = re.compile(r"[A-Za-z]")
 
 
 class Run:

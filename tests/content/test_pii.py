@@ -67,6 +67,25 @@ def test_a_card_that_is_broken_over_lines_ends_where_it_ends() -> None:
     nothing("2019 2020\n2021 2022 and 4556 7375\n8689 9856")
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (CARD, "card"),
+        ("4556 7375 8689 9855", "card"),
+        ("536-90-4399", "ssn"),
+        ("+49 170 1234567", "phone"),
+        (IBAN, "iban"),
+    ],
+)
+@pytest.mark.parametrize(
+    "around", ["_{}_", "__{}__", "scan_{}_front.png", "我的{}的", "その{}です", "내 {}로", "هنا{}شكرا"]
+)
+def test_a_number_is_found_between_underscores_and_where_a_script_has_no_blanks(
+    value: str, kind: str, around: str
+) -> None:
+    only(f"see {around.format(value)}", value, kind)
+
+
 def test_cards_in_a_row_are_told_apart() -> None:
     text = "4556737586899855 4556-7375-8689-9855 4556 7375 8689 9855"
     assert [kind for _, kind in found(text)] == ["card"] * 3
