@@ -60,9 +60,19 @@ def _has_form(run: Run) -> bool:
         area, exchange = run.digits[-10], run.digits[-7]
         if min(area, exchange) > "1":
             return True
+    if len(sizes) == 1 and _is_international(run.digits):
+        return True
     if run.digits[0] != _TRUNK or run.digits.startswith("000") or (sizes[0] == 1 and len(sizes) < 3):
         return False
     if sizes == [5, 4] and run.between == ["-"]:
         return False  # a US postal code, ZIP+4
     most = 17 if run.digits[1] == "0" else 12  # 00 is the international prefix
     return 9 <= run.count <= most and (len(sizes) > 1 or run.count in (10, 11)) and len(sizes) < 7
+
+
+def _is_international(digits: str) -> bool:
+    """00 and a country's code without any gap. Not 001: so are numbers padded; and no EAN-13 (GS1, check digit)."""
+    if not digits.startswith("00") or digits[2] < "2" or not 12 < len(digits) < 16:
+        return False
+    weighted = sum(int(digit) * (3 if at % 2 else 1) for at, digit in enumerate(digits))
+    return len(digits) != 13 or weighted % 10 != 0
