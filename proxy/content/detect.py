@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, TypeAdapter
 
 from proxy.config import Section
-from proxy.content import Span, injection
+from proxy.content import Span, injection, webattacks
 from proxy.content.mention import is_mentioned
 from proxy.content.normalise import Normal, normalise
 
@@ -26,7 +26,9 @@ CATEGORIES: tuple[Category, ...] = get_args(Category)
 THRESHOLD = 1.0
 APART = ("prompt_injection", "sql_injection")  # categories whose many rules have a set of their own
 CACHE_BYTES = 16 << 20  # of a set's states; a larger cache is thrown away more rarely, but for longer
-MODEL = "pi-model"  # the hit of the trained model, beside those of the rules; it adds up with them
+# The hits of the trained models, beside those of the rules; they add up with them.
+MODEL = "pi-model"
+WEB_MODELS = {"sql_injection": "sql-model", "xss": "xss-model"}
 
 
 class Rule(Section):
@@ -111,7 +113,8 @@ class Detector:
         for index, rule in enumerate(self.rules):
             groups.setdefault(rule.category if rule.category in APART else "", []).append(index)
         self._anchors = [(self._set(numbers, options), numbers) for numbers in groups.values()]
-        injection.find(normalise("a"))  # reads the weights and makes the tables: at the start, not in a message's time
+        webattacks.models()  # the weights are read and the tables made at the start, not in a message's time
+        injection.find(normalise("a"))
 
     def _set(self, numbers: Iterable[int], options: re2.Options) -> re2.Set:
         anchors = re2.Set.SearchSet(options)
@@ -135,6 +138,9 @@ class Detector:
         if suspicion := injection.find(normal):
             start, end = suspicion.start, suspicion.end
             hits[MODEL] = Hit(MODEL, "prompt_injection", suspicion.score, Span(start, end, "prompt_injection"))
+        for suspect in webattacks.find(normal):
+            name = WEB_MODELS[suspect.kind]
+            hits[name] = Hit(name, suspect.kind, suspect.score, Span(suspect.start, suspect.end, suspect.kind))
         if not hits:
             return NOTHING
         hits = {name: _heard(hit, normal.source) for name, hit in hits.items()}

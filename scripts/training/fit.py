@@ -61,9 +61,9 @@ def _features(text: str) -> NDArray[np.int32]:
     return linear.features(text[: linear.BLOCK]).astype(np.int32)
 
 
-def train(data: Texts, rounds: int = ROUNDS) -> Fit:
+def train(data: Texts, rounds: int = ROUNDS, times: int = TIMES) -> Fit:
     """Learn several times and take the mean, which errs less by chance. Two minutes for 20,000 texts."""
-    fits = [_train(data, rounds, seed) for seed in range(TIMES)]
+    fits = [_train(data, rounds, seed) for seed in range(times)]
     return Fit(np.mean([fit.weights for fit in fits], axis=0), float(np.mean([fit.start for fit in fits])))
 
 

@@ -28,10 +28,10 @@ class Language:
 
 def languages() -> list[Language]:
     """Every file of the folder. Raises KeyError for a file without one of its three parts."""
-    return [_language(file.stem, yaml.safe_load(file.read_text("utf-8"))) for file in sorted(FOLDER.glob("*.yaml"))]
+    return [language(file.stem, yaml.safe_load(file.read_text("utf-8"))) for file in sorted(FOLDER.glob("*.yaml"))]
 
 
-def _language(name: str, data: Mapping[str, Mapping[str, list[str]] | list[str]]) -> Language:
+def language(name: str, data: Mapping[str, Mapping[str, list[str]] | list[str]]) -> Language:
     slots, attacks, benign = data["slots"], data["attacks"], data["benign"]
     assert isinstance(slots, Mapping)
     filled = {slot: tuple(choices) for slot, choices in slots.items()}

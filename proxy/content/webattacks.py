@@ -1,0 +1,81 @@
+"""Web attacks by trained models: how much a stretch of a message looks like SQL injection, or like markup that runs.
+
+They find what no rule names: a new order of quotes, conditions, elements and handlers, also inside a sentence. What
+they don't: an attack whose syntax is that of an ordinary query, page or program, and anything but SQL and markup.
+docs/detection.md says how they are trained and how often they err.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from math import exp
+from typing import Literal
+
+import re2
+
+from proxy.content import linear
+from proxy.content.linear import Model
+from proxy.content.normalise import Normal
+from proxy.content.syntax import Spelling, spell
+
+Kind = Literal["sql_injection", "xss"]
+WEIGHTS: dict[Kind, str] = {"sql_injection": "sql.bin", "xss": "markup.bin"}
+THRESHOLD = 1.0
+LEAST = 0.3  # a score below says nothing: any mail address has one
+READ_CHARS = 6000  # of a message's readings, the folded text first: the rules read the others as well
+
+# A text that has none of these has no syntax worth a look. One pass of RE2, instead of taking it to pieces.
+WORTH_A_LOOK = {
+    "sql_injection": re2.compile(r"""['"`\x{b4}\x{2019}][^\w]|['"`][a-z]*['"`]|--|#|/\*|[=<>;*(@|&]"""),
+    "xss": re2.compile(r"(?i)[<=({`;]|script|data:"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """How suspicious a message is (0 to 2; 1.0 or more is a detection), and which stretch of it, as it came."""
+
+    kind: Kind
+    score: float
+    start: int
+    end: int
+
+
+@lru_cache(1)
+def models() -> dict[Kind, Model]:
+    """The shipped weights."""
+    folder = files("proxy.content")
+    return {kind: linear.load((folder / name).read_bytes()) for kind, name in WEIGHTS.items()}
+
+
+def find(normal: Normal) -> tuple[Suspicion, ...]:
+    """The most suspicious stretch of each kind. Further readings are looked at where the message as it reads isn't a
+    detection, and stand for the whole of it.
+    """
+    found: dict[Kind, Suspicion] = {}
+    for reading in _readings(normal):
+        spelling: Spelling | None = None
+        for kind in WEIGHTS:
+            before = found[kind].score if kind in found else LEAST
+            if before < THRESHOLD and WORTH_A_LOOK[kind].search(reading):
+                spelling = spelling or spell(reading)
+                stretch = models()[kind].best(spelling.words)
+                score = round(2 / (1 + exp(-stretch.score)), 3)  # 1.0 where an attack is as likely as not
+                if score > before:
+                    place = spelling.place(stretch.start, stretch.end)
+                    start, end = normal.original(*place) if reading is normal.text else (0, len(normal.source))
+                    found[kind] = Suspicion(kind, score, start, end)
+    return tuple(found.values())
+
+
+def _readings(normal: Normal) -> Iterator[str]:
+    """The folded text, and of the further readings as many as there is time for: the rules read all of them."""
+    yield normal.text
+    left = READ_CHARS
+    for view in normal.views:
+        left -= len(view)
+        if left >= 0:
+            yield view
