@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 
 from proxy.filters.links import Links
 from tests.filters.test_split import RICH
-from tests.sidegate import BROWSER, Visitor, sidegate, text_of
+from tests.sidegate import BROWSER, Visitor, parse_sse, sidegate, text_of
 from tests.upstreams import BEGIN, END, HEAD, LAST, Script, Step, chunk, item, stream, webhook
 
 CASES = int(os.environ.get("SIDEGATE_FUZZ", "2000")) // 40
 HOSTILE = (
     "See ![x](https://evil.example/?q=1) and <img src=x onerror=alert(1)>, `<b>`, \x1b[31mred\u200b, "
-    "mail bob.b@acme.test, [shop](https://shop.example/a). é😀"
+    "mail bob.b@acme.test, ask eve@acme.test or kim(at)acme.test, [shop](https://shop.example/a). é😀 42"
 )
 SAFE = (
     "See ![x]\\(`https://evil.example/?q=1`) and &lt;img src=x onerror=alert(1)>, `<b>`, red, "
-    "mail [EMAIL], [shop](https://shop.example/a). é😀"
+    "mail [EMAIL], ask [EMAIL] or [EMAIL], [shop](https://shop.example/a). é😀 42"
 )
 FILTERS: dict[str, Any] = {"links": {"allow": ["shop.example"]}}  # Any: as a configuration file has it
 
@@ -159,7 +159,7 @@ async def test_a_block_in_mid_stream_is_an_error_event_behind_what_was_allowed_a
         assert text_of(seen) == "fine so far. The "
         assert seen[-1].name == "error"
         assert seen[-1].fields["code"] == "output_blocked"
-        assert seen[-1].fields.keys() == {"code", "message", "request_id"}
+        assert seen[-1].fields.keys() == {"code", "message", "request_id", "finish"}
         async with asyncio.timeout(10):
             await hook.asked[0].closed.wait()
         async with visitor.http.get(f"{visitor.ops_url}/metrics") as response:
@@ -189,6 +189,43 @@ async def test_what_was_kept_back_when_the_upstream_breaks_off_never_leaves() ->
         seen = await visitor.events()
     assert text_of(seen) == "fine. mail "
     assert seen[-1].fields["code"] == "upstream_error"
+
+
+async def test_wherever_the_upstream_breaks_off_the_text_is_a_beginning_of_what_may_leave() -> None:
+    script: Script = []
+    async with webhook(lambda _: script) as hook, sidegate(n8n(hook.url), filters=FILTERS) as visitor:
+        await visitor.session()
+        for at in range(1, len(HOSTILE), 3):
+            script[:] = [Step(HEAD + chunk(BEGIN) + chunk(item(HOSTILE[:at]))), Step()]
+            assert SAFE.startswith(await lines(visitor))
+
+
+@pytest.mark.parametrize("hold_words", [False, True])
+async def test_silence_lets_nothing_out_that_is_not_judged(hold_words: bool) -> None:
+    never = asyncio.Event()
+    script = [Step(HEAD + chunk(BEGIN) + chunk(item("It is bob"))), Step(wait=never)]
+    filters = {"hold_words": hold_words}
+    impatient = {"timeouts": {"idle": 0.5}}
+    async with (
+        webhook(lambda _: script) as hook,
+        sidegate(n8n(hook.url) | impatient, filters=filters, streams={"heartbeat": 0.05}) as visitor,
+    ):
+        await visitor.session()
+        async with visitor.post() as response:
+            body = await response.text()
+    assert "\n:" in body  # signs of life, while the word waits
+    seen = parse_sse(body)
+    assert text_of(seen) == "It is "
+    assert seen[-1].fields["code"] == "upstream_timeout"
+
+
+@pytest.mark.parametrize("last", ["42", "bob", "4111 1111", "eve@acme.tes", "see"])
+async def test_what_waits_at_the_end_of_an_answer_leaves_with_its_end(last: str) -> None:
+    async with webhook(lambda _: stream("It is ", last)) as hook, sidegate(n8n(hook.url)) as visitor:
+        await visitor.session()
+        seen = await visitor.events()
+    assert text_of(seen) in (f"It is {last}", "It is [EMAIL]")
+    assert seen[-1].name == "done"
 
 
 async def test_an_answer_that_is_collected_says_so_in_its_headers() -> None:
