@@ -41,6 +41,10 @@ REFUSALS: Mapping[str, Refusal] = {
     "/webhook-waiting/": waiting.refusal,
     "/v1/chat/completions": openai.refusal,
     "/v1/models": openai.refusal,
+    # Addresses of OpenAI's that aren't served here: its clients show the words of an error in its own shape alone.
+    "/v1/completions": openai.refusal,
+    "/v1/embeddings": openai.refusal,
+    "/v1/responses": openai.refusal,
 }
 
 

@@ -30,8 +30,7 @@ from proxy.telemetry import Metrics, audit
 
 MAX_NAME_CHARS = 120
 BLOCK = 65_536
-# A path's last part is a name; what can't be seen, or turns the direction of writing, is none.
-_PATH = re.compile(r".*[/\\]", re.DOTALL)
+# What turns the direction of writing.
 _TURNING = frozenset(("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"))
 _FORBIDDEN = re.compile(r'[<>:"|?*;`$&%\']')
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
@@ -164,7 +163,9 @@ def clean_name(name: str) -> str:
         category = unicodedata.category(character)
         if category == "Cc" or category in ("Cs", "Zl", "Zp") or unicodedata.bidirectional(character) in _TURNING:
             raise Refused("name", "a control character in the name")
-    name = "".join(character for character in _PATH.sub("", name) if unicodedata.category(character) != "Cf")
+    # A path's last part is a name.
+    name = name[max(name.rfind("/"), name.rfind("\\")) + 1 :]
+    name = "".join(character for character in name if unicodedata.category(character) != "Cf")
     name = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", name)).strip(" .")
     stem, dot, extension = name.rpartition(".")
     if not dot or not stem.strip(" ."):

@@ -207,6 +207,17 @@ async def test_refusals_are_in_openais_shape_with_their_status_and_nothing_is_se
         assert hook.asked == []
 
 
+@pytest.mark.parametrize("path", ["completions", "embeddings", "responses", "chat/completions/x"])
+async def test_what_of_openais_api_is_not_served_says_so_in_its_shape(path: str) -> None:
+    async with (
+        world(stream("x")) as (visitor, _),
+        visitor.http.post(f"{visitor.url}/v1/{path}", json={}, headers=visitor.headers) as response,
+    ):
+        error = (await response.json())["error"]
+        assert (response.status, error["type"]) == (404, "not_found_error")
+        assert error["message"] == "There is nothing here."
+
+
 async def test_a_limit_is_told_with_the_time_to_wait() -> None:
     limits = [{"per": "api_key", "limit": 1, "window": 60}]
     async with world(stream("x"), limits=limits) as (visitor, _):
