@@ -18,6 +18,7 @@ from pydantic import Field, TypeAdapter
 
 from proxy.config import Section
 from proxy.content import Span, injection, webattacks
+from proxy.content.linear import Model
 from proxy.content.mention import is_mentioned
 from proxy.content.normalise import Normal, normalise
 
@@ -99,8 +100,9 @@ def _whole(pattern: str, pack: Pack) -> str:
 class Detector:
     """Rules, ready to be run, and the model for prompt injection. Holds no text; may be shared."""
 
-    def __init__(self, rules: Iterable[Rule] | None = None) -> None:
+    def __init__(self, rules: Iterable[Rule] | None = None, model: Model | None = None) -> None:
         self.rules = tuple(packs() if rules is None else rules)
+        self._model = model or injection.model()
         options = re2.Options()
         options.case_sensitive = False
         options.dot_nl = True
@@ -114,7 +116,7 @@ class Detector:
             groups.setdefault(rule.category if rule.category in APART else "", []).append(index)
         self._anchors = [(self._set(numbers, options), numbers) for numbers in groups.values()]
         webattacks.models()  # the weights are read and the tables made at the start, not in a message's time
-        injection.find(normalise("a"))
+        injection.find(normalise("a"), self._model)
 
     def _set(self, numbers: Iterable[int], options: re2.Options) -> re2.Set:
         anchors = re2.Set.SearchSet(options)
@@ -135,7 +137,7 @@ class Detector:
                 rule = self.rules[index]
                 if rule.id not in hits and (found := self._patterns[index].search(data)):
                     hits[rule.id] = _hit(rule, normal, reading, data, found.span())
-        if suspicion := injection.find(normal):
+        if suspicion := injection.find(normal, self._model):
             start, end = suspicion.start, suspicion.end
             hits[MODEL] = Hit(MODEL, "prompt_injection", suspicion.score, Span(start, end, "prompt_injection"))
         for suspect in webattacks.find(normal):

@@ -34,14 +34,15 @@ def model() -> Model:
     return linear.load((files("proxy.content") / "injection.bin").read_bytes())
 
 
-def find(normal: Normal) -> Suspicion | None:
+def find(normal: Normal, weights: Model | None = None) -> Suspicion | None:
     """The most suspicious stretch; None where nothing is. Further readings are looked at where the message as it
-    reads isn't a detection, and stand for the whole of it.
+    reads isn't a detection, and stand for the whole of it. `weights`: others than the shipped ones.
     """
-    best = model().best(normal.text)
+    weights = weights or model()
+    best = weights.best(normal.text)
     start, end = normal.original(best.start, best.end)
     for view in normal.views if best.score < 0 else ():
-        if (stretch := model().best(view)).score > best.score:
+        if (stretch := weights.best(view)).score > best.score:
             best, start, end = stretch, 0, len(normal.source)
     score = round(2 / (1 + exp(-best.score)), 3)  # 1.0 where an attack is as likely as not
     return Suspicion(score, start, end) if score >= LEAST else None

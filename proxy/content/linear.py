@@ -1,8 +1,10 @@
 """A small linear model over hashed word and stem n-grams, and the stretch of a text that speaks most for it.
 
 A text's score is the greatest sum of weights over any run of its words, so an attack inside an ordinary message counts
-for what it is by itself, and what stands around it doesn't water it down. What it doesn't see: meaning, what words
-that weren't in training stand for, and anything in punctuation. Time and space are linear in the text's length.
+for what it is by itself. What the whole text is like (a long order to play somebody, or a story that is asked for)
+moves that within bounds, so that what stands around an attack can't water it down for good. What it doesn't see:
+meaning, what words that weren't in training stand for, and anything in punctuation. Time and space are linear in the
+text's length.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import struct
 import unicodedata
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -27,6 +29,12 @@ OVERLAP = 512  # and what two blocks share, so that what a cut would split is wh
 TIMES = 5  # that an n-gram speaks for an attack
 STEM = 4  # characters: enough of a word to be the same word in another form, in most languages
 
+WHOLE_BITS = 16  # 2 ** WHOLE_BITS weights for whole texts
+WHOLE = (0, 2, 4, 6)  # of the features: words, pairs, threes, and pairs of stems with one between
+SHORT = 30.0  # different n-grams: a text with fewer says little
+FEW = 20.0  # words: likewise
+LEAST, MOST = -2.0, 4.0  # log-odds that the whole of a text adds at most
+
 NOTHING = 0  # the weight that n-grams have which would begin before the text: a phrase is worth the same anywhere
 _REACHING_BACK = ([2, 3, 4, 5, 6, 7], [4, 5, 6, 7], [7])  # columns of `_grams`, by how many words they look back
 
@@ -34,7 +42,7 @@ _REACHING_BACK = ([2, 3, 4, 5, 6, 7], [4, 5, 6, 7], [7])  # columns of `_grams`,
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2 ** 64
 _MODULUS = 1 << 64
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
-_HEAD = "<3d"
+_HEAD, _WHOLE_HEAD = "<3d", "<2d"
 _SPACE, _LETTER, _SIGN = 0, 1, 2  # a sign is a word by itself: scripts that are written without spaces
 
 
@@ -49,12 +57,18 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Weights of one byte, in units of `unit`; `toll` is what each word costs, `start` what every text begins with."""
+    """Weights of one byte, in units of `unit`; `toll` is what each word costs, `start` what every text begins with.
+
+    `whole`, in units of `whole_unit`, and `whole_start` are the same for whole texts; a model may be without.
+    """
 
     weights: NDArray[np.int8]
     unit: float
     toll: float
     start: float
+    whole: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    whole_unit: float = 0.0
+    whole_start: float = 0.0
 
     def best(self, text: str) -> Stretch:
         """The stretch of the text that is most likely what the model was trained to find."""
@@ -76,23 +90,53 @@ class Model:
         last = int((sums - lowest).argmax())
         first = int(before[: last + 1].argmin())
         gain = max(0.0, float(sums[last] - before[first]))
-        return Stretch(self.start + gain, offset + int(words.starts[first]), offset + int(words.ends[last]))
+        score = self.start + gain + self._of_whole(found)
+        return Stretch(score, offset + int(words.starts[first]), offset + int(words.ends[last]))
+
+    def _of_whole(self, found: Indices) -> float:
+        """What the text as a whole adds."""
+        if not len(self.whole):
+            return 0.0
+        grams = distinct(found)
+        total = self.whole_start + float(self.whole[grams].sum(dtype=np.int64)) * self.whole_unit * share(len(grams))
+        return min(MOST, max(LEAST, total)) * len(found) / (len(found) + FEW)
 
 
 def dump(model: Model) -> bytes:
-    """What `load` reads: three little-endian doubles and the weights, deflated."""
-    head = struct.pack(_HEAD, model.unit, model.toll, model.start)
-    return zlib.compress(head + model.weights.tobytes(), 9)
+    """What `load` reads: three little-endian doubles and the weights; two more and those of whole texts, where there
+    are any; deflated.
+    """
+    plain = struct.pack(_HEAD, model.unit, model.toll, model.start) + model.weights.tobytes()
+    if len(model.whole):
+        plain += struct.pack(_WHOLE_HEAD, model.whole_unit, model.whole_start) + model.whole.tobytes()
+    return zlib.compress(plain, 9)
 
 
 def load(data: bytes) -> Model:
     """The model that `dump` wrote. Raises zlib.error or ValueError for other bytes."""
     plain = zlib.decompress(data)
     size = struct.calcsize(_HEAD)
-    if len(plain) != size + (1 << BITS):
-        raise ValueError(f"a model has {1 << BITS} weights, not {len(plain) - size}")
-    unit, toll, start = struct.unpack_from(_HEAD, plain)
-    return Model(np.frombuffer(plain, np.int8, offset=size), unit, toll, start)
+    end = size + (1 << BITS)
+    if len(plain) not in (end, end + struct.calcsize(_WHOLE_HEAD) + (1 << WHOLE_BITS)):
+        raise ValueError(
+            f"a model has {1 << BITS} weights, not {len(plain) - size}, and none or {1 << WHOLE_BITS} more"
+        )
+    model = Model(np.frombuffer(plain[size:end], np.int8), *struct.unpack_from(_HEAD, plain))
+    if len(plain) == end:
+        return model
+    unit, start = struct.unpack_from(_WHOLE_HEAD, plain, end)
+    whole = np.frombuffer(plain, np.int8, offset=end + struct.calcsize(_WHOLE_HEAD))
+    return replace(model, whole=whole, whole_unit=unit, whole_start=start)
+
+
+def distinct(found: Indices) -> Indices:
+    """The n-grams of a whole text, each once, as places among the weights for whole texts."""
+    return np.unique(found[:, WHOLE] & (1 << WHOLE_BITS) - 1)
+
+
+def share(count: int) -> float:
+    """How much each of so many n-grams counts: a long text has more of them, and isn't worse for it."""
+    return float(1 / np.sqrt(count + SHORT))
 
 
 def features(text: str) -> Indices:

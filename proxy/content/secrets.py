@@ -51,7 +51,7 @@ _PASSWORD = re.compile(
     re.IGNORECASE,
 )
 _HOLLOW = re2.compile(
-    r"(?i)\*{3}|#{4}|0{12}|0123456789|\.{3}|x{4}|your|<|\$\{|\{\{|\$\(|%\(|%s|example|placeholder|redacted|dummy"
+    r"(?i)\*{3}|#{4}|0{12}|0123456789|\.{3}|x{4}|your|<|\$\{|\{\{|\$\(|%\(|%s|example(?:[^a-z]|\z)|placeholder|redacted|dummy"
     r"|change[ _-]?(?:me|this)|replace[ _-]?(?:me|this|with)|\A[$%{\[<(]|[A-Za-z_]\(|\A(?:[a-z]{3,4}-)?1234567890\z"
     r"|\A(?:pass(?:word|wd)?|secret|root|admin|user|guest|test|postgres|mysql|token)\z"
 )

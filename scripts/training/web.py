@@ -34,6 +34,7 @@ SETS: dict[Kind, Sequence[tuple[str, str]]] = {
 }  # fmt: skip
 GRAMMARS: dict[Kind, str] = {"sql_injection": "sql", "xss": "markup"}
 ONLY_HARMLESS = "code"
+TOLL = 0.45  # what each word costs
 HARMLESS_SETS = (*corpus.LEARNT_BENIGN, "sqli_libinjection_fp")
 BEFORE = (
     "my name is", "hello, I can't log in with", "please check order", "the code is", "Why does it say", "I live at",
@@ -80,9 +81,9 @@ def spelled(kind: Kind, known: Iterator[Row]) -> Iterator[Row]:
 
 
 def trained(kind: Kind, without: Sequence[str] = (), rounds: int = ROUNDS, times: int = TIMES) -> linear.Model:
-    learnt = fit.train(fit.texts(spelled(kind, rows(kind, without))), rounds, times)
+    learnt = fit.train(fit.texts(spelled(kind, rows(kind, without))), rounds, times, TOLL)
     unit = float(np.abs(learnt.weights).max()) / 127
-    return linear.Model(np.round(learnt.weights / unit).astype(np.int8), unit, fit.TOLL, learnt.start + LENIENT)
+    return linear.Model(np.round(learnt.weights / unit).astype(np.int8), unit, TOLL, learnt.start + LENIENT)
 
 
 def main() -> int:

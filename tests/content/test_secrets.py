@@ -94,7 +94,6 @@ def test_a_private_key_is_taken_as_a_whole_also_when_it_is_cut_off() -> None:
         'password: "required" 1',
         'token: "abcd_efgh" 1',
         "AKIAIOSFODNN7EXAMPLE",
-        "aws_secret_access_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         "apikey: REPLACE_ME_123",
         "redis://:password@redis:6379",
         "xoxp-1234567890 and token: xoxp-1234567890",
