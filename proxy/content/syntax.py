@@ -46,7 +46,7 @@ _TAGS = {word: "tagz" + word for word in _PAGE.split()}
 _ATTRIBUTES = {word: "attr" + word.replace("-", "") for word in _PAGE.split()}
 _CALLS = {word: "func" + word.replace("_", "") for word in (*_SQL.split(), *_SCRIPT.split())}
 _JS = {word: "jscr" + word for word in _SCRIPT.split()}
-_LOGIC = {"or": "logior", "and": "logiand", "xor": "logixor", "||": "logipipes", "&&": "logiamps", "not": "loginot",
+_LOGIC = {"or": "logior", "and": "logiand", "xor": "logixor", "not": "loginot",
           "like": "cmprlike", "rlike": "cmprrlike", "regexp": "cmprregexp", "between": "cmprbetween", "div": "aritdiv",
           "mod": "aritmod"}  # fmt: skip
 _SIGNS = {
@@ -56,7 +56,7 @@ _SIGNS = {
     "]": "brac", "{": "curo", "}": "curc", ",": "comma", ";": "semi", ":": "colon", ".": "dot", "?": "ask",
     "!": "bang", "|": "pipe", "&": "ampersand", "\\": "backslash", "$": "dollar", "@": "at", "--": "cmntdashes",
     "#": "cmnthash", "/*": "cmntopen", "*/": "cmntclose", "/*!": "cmntrun", "<!--": "cmntmarkup", "-->": "cmntend",
-    "::": "castcolons", "//": "slashes", "/>": "tagselfend", "@@": "varzserver",
+    "::": "castcolons", "//": "slashes", "/>": "tagselfend", "@@": "varzserver", "||": "logipipes", "&&": "logiamps",
 }  # fmt: skip
 _QUOTES = {
     "'": "quots", "\u2018": "quots", "\u2019": "quots", "\xb4": "quots",
@@ -100,7 +100,13 @@ def spell(text: str) -> Spelling:
     words, places = [], []
     opened: set[str] = set()
     for found in _TOKEN.finditer(text):
-        words.append(_quote(found, text, opened) if found.lastgroup == "quote" else _word(found, text))
+        match found.lastgroup:
+            case "sign":
+                words.append(_SIGNS[found[0]])
+            case "quote":
+                words.append(_quote(found, text, opened))
+            case _:
+                words.append(_word(found, text))
         places.append(found.span())
     return Spelling(" ".join(words), tuple(places))
 
@@ -118,8 +124,6 @@ def _word(found: re.Match[str], text: str) -> str:
             return "numbhex" if token.startswith("0x") else "numb"
         case "word":
             return _named(token, text[end : end + 1], text[end : end + 12].lstrip()[:1])
-        case "sign":
-            return _SIGNS.get(token) or _LOGIC[token]
         case "tag":
             return _TAGS.get(token.lstrip("</!?%\\&;-\"'"), "tagzname")
         case "close":
