@@ -24,7 +24,7 @@ from proxy.content.syntax import Spelling, spell
 Kind = Literal["sql_injection", "xss"]
 WEIGHTS: dict[Kind, str] = {"sql_injection": "sql.bin", "xss": "markup.bin"}
 THRESHOLD = 1.0
-LEAST = 0.3  # a score below says nothing: any mail address has one
+LEAST = 0.5  # a score below says nothing: any mail address has one
 READ_CHARS = 2500  # of a message's readings, the folded text first: the rules read the others as well
 
 # A text that has none of these has no syntax worth a look. One pass of RE2, instead of taking it to pieces.
