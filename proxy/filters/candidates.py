@@ -15,6 +15,7 @@ import regex
 from proxy.filters.words import WordStart
 
 LOOK_BACK = 96  # characters in front that decide what begins, and that the detectors see
+_SURE = 16  # characters after which what began is no longer the beginning of a prefix only
 _REACH = 48  # from a word that announces something
 # What providers put in front of a token: all letters up to the first character that is none.
 _PREFIXES = (
@@ -67,6 +68,12 @@ def begins(text: str, at: int, words: WordStart) -> int:
         if word is not None:
             return word.start()
     return first
+
+
+def surely(text: str, start: int) -> bool:
+    """Whatever follows, did something begin at `start`? A word alone may yet turn out to be one."""
+    found = _START.search(text, start)
+    return found is not None and found.start() < len(text) - _SURE
 
 
 def ends(text: str, start: int, seen: int = 0, *, final: bool) -> tuple[int | None, int]:

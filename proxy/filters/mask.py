@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Collection
 
 from proxy.content.pii import find
-from proxy.filters.candidates import LOOK_BACK, UNENDING, begins, ends
+from proxy.filters.candidates import LOOK_BACK, UNENDING, begins, ends, surely
 from proxy.filters.words import WordStart
 
 MAX_HELD = 4096
-_SURE = 16  # characters after which what began is no longer the beginning of a prefix only
 _OVERLAP = 256  # of what is longer, so much is judged again with what comes after it
 _KEY_BLOCK = re.compile(r"-----BEGIN[^\n-]{0,80}PRIVATE KEY[^\n-]{0,20}-----")
 _KEY_BLOCK_END = re.compile(r"-----END[^\n-]{0,80}-----")
@@ -101,7 +100,7 @@ class Mask:
                     break
             end, seen = ends(text, start, self._seen, final=final)
             if end is None and len(text) - start < MAX_HELD:
-                self._seen = seen if len(text) - start > _SURE else 0
+                self._seen = seen if surely(text, start) else 0
                 break
             self._seen = 0
             at = self._judge(text, start, end, out)

@@ -110,6 +110,13 @@ def test_of_a_providers_token_no_letter_leaves(token: str, words: WordStart) -> 
     assert letter_by_letter(f"It is {token} here", words) == "It is [SECRET] here"
 
 
+@pytest.mark.parametrize("words", [ORDINARY, every])
+@pytest.mark.parametrize("word", ["abc//o'neilpassword", "kowalskikowalskikowpassword", "kowalskikowalskikowalski-"])
+def test_a_long_word_that_ends_in_front_of_a_sign_ends_there_for_any_cutting(word: str, words: WordStart) -> None:
+    text = f"{word}::1\u200dsh\\doeabc`"
+    assert letter_by_letter(text, words) == run(text, [], words)
+
+
 def test_scripts_without_spaces_dont_wait_for_their_sentences() -> None:
     text = "これはテスト文です"
     assert begins(text, 0, every) == begins(text, 0, ORDINARY) == len(text)
