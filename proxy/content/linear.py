@@ -36,12 +36,15 @@ FEW = 20.0  # words: likewise
 LEAST, MOST = -2.0, 4.0  # log-odds that the whole of a text adds at most
 
 NOTHING = 0  # the weight that n-grams have which would begin before the text: a phrase is worth the same anywhere
-_REACHING_BACK = ([2, 3, 4, 5, 6, 7], [4, 5, 6, 7], [7])  # columns of `_grams`, by how many words they look back
+BACK = 3  # words that a feature looks back at most
+# Of the first words of a text: which columns of `_grams` look back behind its beginning.
+_REACHES_BACK = np.array([[False, False, *[True] * 6], [False] * 4 + [True] * 4, [False] * 7 + [True]])
 
 # Polynomial hashes: the hash of text[s:e] is a difference of running sums, brought back to position 0.
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2 ** 64
 _MODULUS = 1 << 64
-_MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)
+_MIX = tuple(map(np.uint64, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)))
+_HALF, _UNUSED = np.uint64(32), np.uint64(64 - BITS)  # bits
 _HEAD, _WHOLE_HEAD = "<3d", "<2d"
 _SPACE, _LETTER, _SIGN = 0, 1, 2  # a sign is a word by itself: scripts that are written without spaces
 
@@ -82,12 +85,12 @@ class Model:
         if not len(words.starts):
             return Stretch(self.start, offset, offset)
         found = _grams(words)
-        weights = self.weights[found]
-        weights[_said_before(found) & (weights > 0)] = 0
-        sums = np.cumsum(weights.sum(axis=1, dtype=np.int64) * self.unit - self.toll)
-        before = np.concatenate(([0.0], sums[:-1]))
-        lowest = np.minimum.accumulate(before)
-        last = int((sums - lowest).argmax())
+        weights = self.weights.take(found)
+        _forget_repeated(found, weights)
+        sums = (weights.sum(axis=1, dtype=np.int64) * self.unit - self.toll).cumsum()
+        before = np.zeros_like(sums)
+        before[1:] = sums[:-1]
+        last = int((sums - np.minimum.accumulate(before)).argmax())
         first = int(before[: last + 1].argmin())
         gain = max(0.0, float(sums[last] - before[first]))
         score = self.start + gain + self._of_whole(found)
@@ -131,7 +134,11 @@ def load(data: bytes) -> Model:
 
 def distinct(found: Indices) -> Indices:
     """The n-grams of a whole text, each once, as places among the weights for whole texts."""
-    return np.unique(found[:, WHOLE] & (1 << WHOLE_BITS) - 1)
+    said = (found[:, WHOLE] & (1 << WHOLE_BITS) - 1).ravel()
+    said.sort()
+    is_first = np.ones(len(said), np.bool_)
+    np.not_equal(said[1:], said[:-1], out=is_first[1:])
+    return said[is_first]
 
 
 def share(count: int) -> float:
@@ -154,14 +161,15 @@ class _Words:
     stems: Codes
 
 
-def _said_before(found: Indices) -> NDArray[np.bool_]:
-    """Which n-grams have been there TIMES times already: a list of a hundred items is no attack."""
-    flat = found.ravel()
-    order = np.argsort(flat, kind="stable")
-    ordered = flat[order]
-    repeated = np.zeros(len(flat), np.bool_)
-    repeated[order[TIMES:][ordered[TIMES:] == ordered[:-TIMES]]] = True
-    return repeated.reshape(found.shape)
+def _forget_repeated(found: Indices, weights: NDArray[np.int8]) -> None:
+    """What speaks for an attack counts TIMES times in a text at most: a list of a hundred items is none."""
+    speaking = (weights.ravel() > 0).nonzero()[0]
+    if len(speaking) <= TIMES:
+        return
+    said = found.take(speaking)
+    order = said.argsort(kind="stable")
+    ordered = said[order]
+    weights.put(speaking[order[TIMES:][ordered[TIMES:] == ordered[:-TIMES]]], 0)
 
 
 def _words(text: str) -> _Words:
@@ -173,7 +181,7 @@ def _words(text: str) -> _Words:
     begins, closes = is_word.copy(), is_word.copy()
     begins[1:] &= is_border
     closes[:-1] &= is_border
-    starts, ends = np.flatnonzero(begins), np.flatnonzero(closes) + 1
+    starts, ends = begins.nonzero()[0], closes.nonzero()[0] + 1
     running = np.zeros(len(codes) + 1, np.uint64)
     np.cumsum(tables.folded[codes] * tables.powers[: len(codes)], out=running[1:])
     inverses = tables.inverses[starts]
@@ -184,40 +192,35 @@ def _words(text: str) -> _Words:
 
 def _grams(words: _Words) -> Indices:
     """The features of each word: itself, its stem, and both with the words before it."""
-    one, two, three, four = (np.uint64(factor) for factor in _MIX)
-    whole, stem = _stirred(words.hashes * one), _stirred(words.stems * two)
-    whole_1, whole_2, whole_3 = (_before(whole, back) for back in (1, 2, 3))
-    stem_1, stem_2 = (_before(stem, back) for back in (1, 2))
-    pair, stem_pair = whole + whole_1 * three, stem + stem_1 * three
-    triple = pair + whole_2 * four
-    found = np.stack(
-        (
-            whole,
-            stem,
-            pair,
-            stem_pair,
-            triple,
-            stem_pair + stem_2 * four,
-            stem + stem_2 * one,
-            triple + whole_3 * two,
-        ),
-        axis=1,
-    )
-    places = (_stirred(found * two) * one >> np.uint64(64 - BITS)).astype(np.int64)
-    for back, columns in enumerate(_REACHING_BACK, start=1):
-        places[:back, columns] = NOTHING
+    one, two, three, four = _MIX
+    count = len(words.starts)
+    wholes, stems = _behind_nothing(words.hashes * one), _behind_nothing(words.stems * two)
+    whole, whole_1, whole_2, whole_3 = (wholes[BACK - back : BACK - back + count] for back in range(BACK + 1))
+    stem, stem_1, stem_2 = (stems[BACK - back : BACK - back + count] for back in range(BACK))
+    found = np.empty((count, FEATURES), np.uint64)
+    found[:, 0] = whole
+    found[:, 1] = stem
+    found[:, 2] = pair = whole + whole_1 * three
+    found[:, 3] = stem_pair = stem + stem_1 * three
+    found[:, 4] = triple = pair + whole_2 * four
+    found[:, 5] = stem_pair + stem_2 * four
+    found[:, 6] = stem + stem_2 * one
+    found[:, 7] = triple + whole_3 * two
+    found *= two
+    found ^= found >> _HALF
+    found *= one
+    found >>= _UNUSED
+    places = found.view(np.int64)  # far below the sign
+    beginning = places[:BACK]
+    beginning[_REACHES_BACK[: len(beginning)]] = NOTHING
     return places
 
 
-def _stirred(codes: Codes) -> Codes:
-    return codes ^ (codes >> np.uint64(32))
-
-
-def _before(codes: Codes, back: int) -> Codes:
-    """The word `back` places before each; whatever, where there is none."""
-    moved = np.ones_like(codes)
-    moved[back:] = codes[:-back] if back < len(codes) else moved[back:]
-    return moved
+def _behind_nothing(codes: Codes) -> Codes:
+    """Stirred, behind as many words that there are not as a feature reaches back."""
+    found = np.ones(BACK + len(codes), np.uint64)
+    np.bitwise_xor(codes, codes >> _HALF, out=found[BACK:])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
