@@ -47,7 +47,7 @@ class Rule(Section):
 
 
 class Pack(Section):
-    """A file of rules. `pieces` are patterns that its rules name as <<name>>."""
+    """A file of rules. `pieces` are patterns that its rules, and pieces behind them, name as <<name>>."""
 
     pieces: dict[str, str] = Field(default_factory=dict)
     rules: tuple[Rule, ...]
@@ -92,7 +92,7 @@ def read(text: str) -> Iterator[Rule]:
 
 
 def _whole(pattern: str, pack: Pack) -> str:
-    for name, piece in pack.pieces.items():
+    for name, piece in reversed(pack.pieces.items()):  # a piece may name those before it
         pattern = pattern.replace(f"<<{name}>>", piece)
     return pattern
 

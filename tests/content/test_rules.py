@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from proxy.content.detect import CATEGORIES, Detector, Rule, packs
@@ -34,3 +36,7 @@ def test_rules_have_names_of_their_own() -> None:
     ids = [rule.id for rule in packs()]
     assert len(ids) == len(set(ids))
     assert {rule.category for rule in packs()} <= set(CATEGORIES)
+
+
+def test_every_piece_that_a_rule_names_is_put_in() -> None:
+    assert [rule.id for rule in packs() if re.search("<<[a-z]+>>", rule.pattern + rule.anchor)] == []
