@@ -26,6 +26,36 @@ def test_a_rule_leaves_its_counterexamples_alone(rule: Rule) -> None:
     assert [text for text in rule.passes if rule.id in hit(text)] == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ $json.body.email }} is undefined in my workflow",
+        "${{ secrets.DEPLOY_KEY }} is empty in the pipeline",
+        "echo ${HOME} prints nothing",
+        "${A:-${B:-c}} in a shell, and ${sys:logs:-${env:HOME}/logs} in a logger's file?",
+        "{% for row in rows %} how do I get its number?",
+        "{% include '../nav.html' %} isn't found",
+        "<%= ENV['PORT'] %> is nil",
+        "#foreach($row in $rows) $row.name #end prints the names only",
+        "@foreach (var row in Model.Rows) { @row.Name } stops early",
+        "{$row.name|escape} and {include file='head.tpl'} in one page",
+        "why java.lang.NullPointerException, and what does obj.getClass().getName() say?",
+        "@ann.bee@social.example wrote to me",
+        "~/.n8n/config is where?",
+        "../../src/main.ts isn't found",
+        r"C:\Users\Ann\Documents\bill.pdf can't be opened",
+        "where is /etc/nginx/nginx.conf",
+        "/etc/X11/xorg.conf",
+        "what is /proc/cpuinfo for?",
+        r"\\nas.local\photos and \\192.168.1.10\public ask for a password",
+        "phar:///usr/local/bin/composer/src/a.php on line 3",
+        "file:///C:/Users/ann/page.html opens empty",
+    ],
+)
+def test_a_question_about_a_template_or_a_path_is_no_attack(text: str) -> None:
+    assert DETECTOR.judge(text).scores.keys().isdisjoint({"command_injection", "path_traversal"})
+
+
 @RULES
 def test_a_rule_says_why_and_where_it_is_from(rule: Rule) -> None:
     assert rule.why.endswith(".")
