@@ -17,7 +17,7 @@ import orjson
 
 from proxy.config import ConfigError
 from proxy.content import Span
-from proxy.content.detect import THRESHOLD, Detector
+from proxy.content.detect import THRESHOLD, shipped
 from proxy.content.pii import find
 from proxy.content.vault import Masker, Vault
 from proxy.guard.content import ContentSettings, Finding, weigh
@@ -56,7 +56,7 @@ class Scanner:
         self._actions = settings.rules.actions()
         self._pii = settings.pii
         self._kinds = () if settings.pii.mode == "off" else settings.pii.kinds
-        self._detector = Detector()
+        self._detector = shipped()
         self.rules = {rule.id: rule for rule in self._detector.rules}
 
     def scan(self, text: str) -> Scanned:

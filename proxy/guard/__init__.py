@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from proxy.content.detect import Detector
+from proxy.content.detect import shipped
 from proxy.guard.auth import Auth, Standing
 from proxy.guard.budget import Budget, BudgetSettings
 from proxy.guard.challenge import Challenged, Challenges
@@ -80,8 +80,9 @@ def message_stages(
     modes: tuple[Mode, ...] = ("enforce", "observe")
     shapes = [Shape(content, mode) for mode in modes if any(one.mode == mode for one in content.values())]
     ruled = [mode for mode in modes if any(rule.mode == mode for rules in limits.values() for rule in rules)]
-    detector = Detector()
-    contents = [Content(content, mode, detector) for mode in modes if any(one.mode == mode for one in content.values())]
+    contents = [
+        Content(content, mode, shipped()) for mode in modes if any(one.mode == mode for one in content.values())
+    ]
     spent = [mode for mode in modes if any(one.mode == mode for some in budgets.values() for one in some)]
     return [
         BlockList(reputation),
@@ -103,7 +104,7 @@ def webhook_stages(
 ) -> list[Stage[Webhook]]:
     """Once per provider's webhook. What comes behind them waits: see courier.py."""
     senders: list[Stage[Client]] = [host, BlockList(reputation), Repute(reputation)]
-    return [*map(OfClient, senders), Media(hooks), Signature(hooks, clock), Payload(), Words(Detector())]
+    return [*map(OfClient, senders), Media(hooks), Signature(hooks, clock), Payload(), Words(shipped())]
 
 
 def _asks(content: Mapping[str, ContentSettings], mode: Mode) -> bool:

@@ -12,12 +12,12 @@ import functools
 
 import pytest
 
-from proxy.content.detect import THRESHOLD, Detector
+from proxy.content.detect import THRESHOLD, shipped
 from scripts.training import corpus
 from scripts.training.validate import GROUPS, Group
 from tests.corpora import FOLDER
 
-DETECTOR = Detector()
+DETECTOR = shipped()
 # Per cent found of attacks, or taken for one of harmless texts.
 RATES = {
     "jailbreaks in the wild": 99.6,

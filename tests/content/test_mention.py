@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.content.detect import THRESHOLD, Detector
+from proxy.content.detect import THRESHOLD, shipped
 from proxy.content.mention import is_mentioned
 
-DETECTOR = Detector()
+DETECTOR = shipped()
 
 
 def mentioned(text: str, part: str) -> bool:

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from proxy.content.detect import CATEGORIES, Detector, Rule, packs
+from proxy.content.detect import CATEGORIES, Rule, packs, shipped
 
-DETECTOR = Detector()
+DETECTOR = shipped()
 RULES = pytest.mark.parametrize("rule", packs(), ids=lambda rule: rule.id)
 
 

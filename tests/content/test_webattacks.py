@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.content import webattacks
-from proxy.content.detect import THRESHOLD, WEB_MODELS, Detector
+from proxy.content.detect import THRESHOLD, WEB_MODELS, shipped
 from proxy.content.normalise import normalise
 from proxy.content.webattacks import Kind, Suspicion
 
-DETECTOR = Detector()
+DETECTOR = shipped()
 SQL = "lamp' AND 4=(SELECT COUNT(*) FROM staff) AND 'k'='k"
 MARKUP = '"><video src=q onerror=confirm(7)>'
 

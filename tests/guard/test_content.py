@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.content.detect import Detector, Judgement
+from proxy.content.detect import Judgement, shipped
 from proxy.errors import ContentBlocked
 from proxy.guard.content import Content, ContentSettings, RuleSettings, texts, weigh
 from proxy.model import Message, Mode, Request
 from tests.clients import request
 
-DETECTOR = Detector()
+DETECTOR = shipped()
 ATTACK = "<script>alert('x')</script>"
 
 
