@@ -12,7 +12,7 @@ import re
 import bleach
 
 MAX_TAG_CHARS = 1000  # a longer one is escaped without being parsed: bleach takes milliseconds for it
-MAX_TAGS = 50  # likewise
+MAX_TAGS = 50  # of more, every sign is escaped
 
 # A tag, comment or declaration as HTML begins one (WHATWG HTML 13.2.5.6, tag open state). A `<` and a letter are text
 # as long as neither a `>` nor an attribute follows: `x<y`.
@@ -28,7 +28,11 @@ def sanitize(text: str) -> str:
     seen = _NOT_SEEN.sub("", text)
     if not _MARKUP.search(seen):
         return text
-    return _MARKUP.sub(_shown if seen.count("<") <= MAX_TAGS else _escaped, seen)
+    if seen.count("<") > MAX_TAGS:
+        return seen.replace("<", "&lt;").replace(">", "&gt;")
+    while _MARKUP.search(seen):  # a `<` that becomes text lets the one before it reach further: `<b<?=`
+        seen = _MARKUP.sub(_shown, seen)
+    return seen
 
 
 def _shown(found: re.Match[str]) -> str:

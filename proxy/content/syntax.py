@@ -64,7 +64,8 @@ _QUOTES = {
 }  # fmt: skip
 
 _TOKEN = re.compile(
-    r"(?P<number>0x[0-9a-f]+|\d[\d.]*(?:e\d+)?(?![a-z]))"
+    r"(?P<mail>[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,8})"
+    r"|(?P<number>0x[0-9a-f]+|\d[\d.]*(?:e\d+)?(?![a-z]))"
     r"|(?P<close></\s*[a-z][\w:-]*)"
     r"|(?P<tag><[^\w\s<>=]{0,3}[a-z][\w:-]*)"
     r"|(?P<event>\bon[a-z]{3,25}(?=[\s+/\x00]*=))"
@@ -120,6 +121,8 @@ def _lowered(text: str) -> str:
 def _word(found: re.Match[str], text: str) -> str:
     token, end = found[0], found.end()
     match found.lastgroup:
+        case "mail":
+            return "name"
         case "number":
             return "numbhex" if token.startswith("0x") else "numb"
         case "word":

@@ -38,6 +38,10 @@ def test_markup_is_shown_instead_of_meant(text: str, shown: str) -> None:
     assert sanitize(text) == shown
 
 
+def test_a_sign_that_becomes_text_lets_none_before_it_become_a_tag() -> None:
+    assert sanitize("<b<?=") == "&lt;b&lt;?="
+
+
 def test_long_and_many_tags_are_shown_too() -> None:
     assert sanitize(f"<{'a' * MAX_TAG_CHARS}>") == f"&lt;{'a' * MAX_TAG_CHARS}&gt;"
     assert sanitize("<b>" * (MAX_TAGS + 1)) == "&lt;b&gt;" * (MAX_TAGS + 1)

@@ -105,3 +105,11 @@ def test_every_text_has_a_score_and_a_place(text: str) -> None:
     for suspicion in webattacks.find(normalise(text)):
         assert webattacks.LEAST < suspicion.score <= 2
         assert 0 <= suspicion.start <= suspicion.end <= len(text)
+
+
+@pytest.mark.parametrize("sentence", ["Hello, my mail is {}", "Write to {} or call", "{}", "Is it {} or not?"])
+@pytest.mark.parametrize(
+    "address", ["ann@shop-mail.com", "x.y.z@web.de", "o'neil@my-company.co.uk", "@support", "@shop-team", "a-b@c-d.org"]
+)
+def test_who_writes_an_address_or_names_somebody_attacks_nobody(sentence: str, address: str) -> None:
+    assert DETECTOR.judge(sentence.format(address)).scores.get("sql_injection", 0.0) < THRESHOLD
