@@ -16,14 +16,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
 from proxy.edge.begun import Beginnings
 from proxy.edge.chat import new_request
+from proxy.edge.frames import CLOSE_SECONDS, UPGRADE, text_frame
 from proxy.edge.heartbeat import Heartbeats
 from proxy.edge.live import Live
 from proxy.edge.runner import forget_heads
-from proxy.edge.websocket import CLOSE_SECONDS, ENDS, UPGRADE
 from proxy.errors import (
     ClientGone,
     Denied,
@@ -210,17 +210,11 @@ class _Conversation:
 
     async def _type(self) -> None:
         """What the visitor types, to n8n."""
-        while (frame := await self._socket.receive()).type not in ENDS:
-            if frame.type is not WSMsgType.TEXT:
-                await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
-                return
-            if len(frame.data.encode()) > self._max_bytes:
-                await self._socket.close(code=WSCloseCode.MESSAGE_TOO_BIG, message=b"frame too large")
-                return
+        while (data := await text_frame(self._socket, self._max_bytes)) is not None:
             request_id = uuid.uuid4().hex
             try:
                 with contained(request_id):
-                    await self._say(waiting.answer(frame.data), request_id)
+                    await self._say(waiting.answer(data), request_id)
             except Denied as denied:
                 if denied.close is not None:
                     raise

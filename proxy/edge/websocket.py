@@ -14,10 +14,11 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
 import orjson
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
 from proxy.edge.chat import new_request, session_of
 from proxy.edge.events import as_frame, as_push, number_after
+from proxy.edge.frames import CLOSE_SECONDS, UPGRADE, text_frame
 from proxy.edge.headers import delivery
 from proxy.edge.heartbeat import Heartbeats
 from proxy.edge.live import Live
@@ -44,11 +45,8 @@ from proxy.streams.event import Event, Fields
 from proxy.streams.push import CHANNEL, Address, Channels
 
 PROTOCOL = "sidegate.v1"
-ENDS = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED})
 MAX_WAITING = 8  # messages that may wait for the one being answered
 MAX_ID_CHARS = 64
-CLOSE_SECONDS = 2.0  # for the client to answer our close frame
-UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}  # RFC 6455 section 4.4
 
 
 class WebSocketEdge:
@@ -183,17 +181,11 @@ class _Conversation:
             await self._socket.close(code=WSCloseCode.GOING_AWAY, message=Draining.code.encode())
 
     async def _read(self) -> None:
-        while (frame := await self._socket.receive()).type not in ENDS:
-            if frame.type is not WSMsgType.TEXT:
-                await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"text frames only")
-                return
-            if len(frame.data.encode()) > self._max_bytes:
-                await self._socket.close(code=WSCloseCode.MESSAGE_TOO_BIG, message=b"frame too large")
-                return
+        while (data := await text_frame(self._socket, self._max_bytes)) is not None:
             request_id = uuid.uuid4().hex
             more: Fields = {}
             try:
-                fields = json_object(frame.data)
+                fields = json_object(data)
                 more = _reply_to(fields)
                 await self._take(fields, request_id, more)
             except ProxyError as error:

@@ -20,6 +20,7 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from proxy.background import Background
 from proxy.errors import RateLimited, UpstreamUnavailable
 from proxy.guard.fingerprint import network
 from proxy.guard.revocation import Revocations
@@ -73,7 +74,7 @@ class Presence:
         self._active: OrderedDict[tuple[str, str], float] = OrderedDict()  # by site and id, when it was last seen
         self._told: OrderedDict[tuple[str, str], float] = OrderedDict()  # when the list was last told
         self._untold: dict[tuple[str, str], tuple[Session, str]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def enter(self, session: Session, client: Client) -> None:
         """List a new session; where its owner has too many, those end that were seen longest ago.
@@ -143,16 +144,10 @@ class Presence:
             self._told.update((place, now) for place in untold if place[0] == site)
 
     def start(self) -> None:
-        # The one owner of this task is this object, and close() ends it.
-        self._task = asyncio.create_task(self._keep_telling(), name="presence")  # noqa: TID251
+        self._background.begin(self._keep_telling(), "presence")
 
     async def close(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])  # at once, since nothing in it holds a cancellation up
-            if not task.cancelled():
-                task.result()  # raises what ended it
+        await self._background.end()
 
     async def _keep_telling(self) -> None:
         while True:

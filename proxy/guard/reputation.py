@@ -16,6 +16,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 
+from proxy.background import Background
 from proxy.config import Section
 from proxy.errors import Blocked, Denied
 from proxy.guard.subjects import ip_key
@@ -82,7 +83,7 @@ class Reputation:
         self._heard: set[str] = set()  # whom the shared store blocks
         self._unsaid: dict[str, float] = {}
         self._has_unsaid = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     def denied(self, denied: Denied, client: Client) -> None:
         """Somebody was refused. Doesn't wait, and never fails."""
@@ -148,16 +149,11 @@ class Reputation:
     def start(self) -> None:
         """Tell and hear until close(), which ends these tasks."""
         if self._shared is not None:
-            self._tasks = [
-                asyncio.create_task(self._keep_saying(self._shared), name="reputation, said"),  # noqa: TID251
-                asyncio.create_task(self._keep_hearing(self._shared), name="reputation, heard"),  # noqa: TID251
-            ]
+            self._background.begin(self._keep_saying(self._shared), "reputation, said")
+            self._background.begin(self._keep_hearing(self._shared), "reputation, heard")
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)  # at once, since nothing in them holds a cancellation up
+        await self._background.end()
 
     async def _keep_saying(self, shared: Reputations) -> None:
         while True:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Literal
 from uuid import uuid4
 
+from proxy.background import Background
 from proxy.errors import SessionInvalid, UpstreamUnavailable
 from proxy.model import Session
 from proxy.store import Mark, RevocationLog, StoreDown
@@ -67,7 +68,7 @@ class Revocations:
         # Until a log was read, nothing is known of what began before this process.
         self._since = 0 if shared is None else int(clock())
         self._heard = steady()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def check(self, session: Session) -> None:
         """Raises SessionInvalid for one that has ended, UpstreamUnavailable where that can't be known."""
@@ -153,16 +154,10 @@ class Revocations:
         """Look once, and go on looking until close()."""
         if self._shared is not None:
             await self._look(self._shared)
-            # The one owner of this task is this object, and close() ends it.
-            self._task = asyncio.create_task(self._keep_looking(self._shared), name="revocations")  # noqa: TID251
+            self._background.begin(self._keep_looking(self._shared), "revocations")
 
     async def close(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])  # at once, since nothing in it holds a cancellation up
-            if not task.cancelled():
-                task.result()  # raises what ended it
+        await self._background.end()
 
     async def _keep_looking(self, shared: RevocationLog) -> None:
         while True:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Protocol
 from uuid import uuid4
 
+from proxy.background import Background
 from proxy.store import StoreDown
 from proxy.store.ledger import Account, MemoryLedger, Spent, Standing
 
@@ -53,7 +54,7 @@ class Desk:
         self._held: dict[str, tuple[Account, ...]] = {}
         self._unsettled: deque[tuple[str, Sequence[Spent]]] = deque()
         self._has_unsettled = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     async def hold(self, accounts: Sequence[Account]) -> tuple[str, list[Standing]]:
         """Hold from all accounts or, where any refuses, from none. The name is what it is settled by.
@@ -94,21 +95,18 @@ class Desk:
 
     def start(self) -> None:
         """Renew and settle until close(), which ends these tasks."""
-        self._tasks = [
-            asyncio.create_task(self._keep_renewing(), name="desk renewals"),  # noqa: TID251
-            asyncio.create_task(self._keep_settling(), name="desk settlements"),  # noqa: TID251
-        ]
+        self._background.begin(self._keep_renewing(), "desk renewals")
+        self._background.begin(self._keep_settling(), "desk settlements")
 
     async def close(self) -> None:
         """Settle what is left, if that is possible now."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)  # at once, since nothing in them holds a cancellation up
         try:
-            await self._settle()
-        except StoreDown as down:
-            log.warning("%d settlements are lost (%s)", len(self._unsettled), down)
+            await self._background.end()
+        finally:
+            try:
+                await self._settle()
+            except StoreDown as down:
+                log.warning("%d settlements are lost (%s)", len(self._unsettled), down)
 
     async def _decide(self, name: str, accounts: Sequence[Account]) -> list[Standing]:
         share = self._share()

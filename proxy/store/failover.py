@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Protocol
 from uuid import uuid4
 
+from proxy.background import Background
 from proxy.store import (
     Circuits,
     Hit,
@@ -100,7 +101,7 @@ class FailoverStore:
         self._memory = ""  # the name of what the store remembers
         self._down: tuple[float, str] | None = None  # since when, and why
         self._down_since = 0.0  # the same by the local store's clock
-        self._watch: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def hit(self, tiers: Sequence[Tier]) -> list[Hit]:
         if self._down is None:
@@ -192,14 +193,15 @@ class FailoverStore:
     async def start(self) -> None:
         """Look once whether the shared store is up, which it need not be, and go on looking until close()."""
         await self._look()
-        # The one owner of this task is this object, and close() ends it.
-        self._watch = asyncio.create_task(self._keep_looking(), name="store watch")  # noqa: TID251
+        self._background.begin(self._keep_looking(), "store watch")
 
     async def close(self) -> None:
-        watch = self._watch
-        if watch is not None:
-            watch.cancel()
-            await asyncio.wait([watch])  # at once, since nothing in it holds a cancellation up
+        try:
+            await self._background.end()
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
         if self._down is None:
             try:
                 await self._shared.leave(self._replica)
@@ -207,8 +209,6 @@ class FailoverStore:
                 _log.info("redis was not told that this replica ends (%s)", down)
         await self._shared.close()
         await self._local.close()
-        if watch is not None and not watch.cancelled():
-            watch.result()  # raises what ended it
 
     async def _keep_looking(self) -> None:
         while True:

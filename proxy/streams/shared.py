@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from proxy.background import Background
 from proxy.errors import Draining, UpstreamUnavailable
 from proxy.store import Post, Posts, StoreDown
 from proxy.streams.event import Event, Fields
@@ -50,19 +51,14 @@ class SharedChannels:
         self._work = asyncio.Event()
         self._is_closed = False
         self._is_down = False
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def start(self) -> None:
-        # The one owner of this task is this object, and end() ends it.
-        self._task = asyncio.create_task(self._keep_looking(), name="channels")  # noqa: TID251
+        self._background.begin(self._keep_looking(), "channels")
 
     async def end(self) -> None:
         self.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])  # at once, since nothing in it holds a cancellation up
-            if not self._task.cancelled():
-                self._task.result()  # raises what ended it
+        await self._background.end()
 
     async def send(self, address: Address, fields: Fields, ttl: float) -> Sent:
         if self._is_closed:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from uuid import uuid4
 
+from proxy.background import Background
 from proxy.errors import UpstreamUnavailable
 from proxy.store import Circuit, Circuits, StoreDown
 from proxy.upstream.breaker import Breaker
@@ -35,23 +36,17 @@ class Gossip:
         self._mouths = {
             name: _Mouth(circuits, breaker, seconds, self._say) for name, (breaker, seconds) in breakers.items()
         }
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def start(self) -> None:
         for mouth in self._mouths.values():
             mouth.breaker.peers = mouth
-        # The one owner of this task is this object, and close() ends it.
-        self._task = asyncio.create_task(self._run(), name="circuit gossip")  # noqa: TID251
+        self._background.begin(self._run(), "circuit gossip")
 
     async def close(self) -> None:
         for mouth in self._mouths.values():
             mouth.breaker.peers = None
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])  # at once, since nothing in it holds a cancellation up
-            if not task.cancelled():
-                task.result()  # raises what ended it
+        await self._background.end()
 
     def _say(self, saying: Saying) -> None:
         try:

@@ -8,7 +8,7 @@ import io
 import os
 import resource
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests import forms
 from tests.forms import archive, file, form, gif, jpeg, pdf, png, said, text
 from tests.hostile import BAD, DOCX, HOSTILE
 from tests.sidegate import JWT_KEY, Visitor, parse_sse, sidegate, text_of
+from tests.until import until
 from tests.upstreams import Webhook, stream, webhook
 
 ALL = [
@@ -58,12 +59,6 @@ async def answered(visitor: Visitor, body: Any, content_type: str = forms.CONTEN
 
 def sent(body: bytes, content_type: str) -> list[forms.Sent]:
     return forms.read(body, content_type)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while not await holds():  # noqa: ASYNC110 - a metric has no event
-            await asyncio.sleep(0.01)
 
 
 async def spooled(visitor: Visitor) -> float:

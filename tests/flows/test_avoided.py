@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from tests.sidegate import BROWSER, Visitor, sidegate, text_of
+from tests.until import until
 from tests.upstreams import BEGIN, HEAD, LAST, Script, Step, Webhook, chunk, item, stream, webhook
 
 FROM_A_PAGE = {"Sec-Fetch-Site": "same-site"}
@@ -31,14 +32,6 @@ async def counted(visitor: Visitor, reasons: dict[str, float]) -> bool:
 
 async def both(hook: Webhook) -> bool:
     return len(hook.asked) == 2
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

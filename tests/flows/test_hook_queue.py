@@ -13,9 +13,10 @@ import pytest
 from proxy import dispatch
 from proxy.store.jobs import MemoryJobs
 from tests.edge.test_admin import OPS, TOKEN, config, run
-from tests.flows.test_hooks import BODY, SECRET, kept, send, signed, until
+from tests.flows.test_hooks import BODY, SECRET, kept, send, signed
 from tests.servers import RedisServer
 from tests.sidegate import Visitor, sidegate
+from tests.until import until
 from tests.upstreams import Script, Webhook, plain, webhook
 
 QUEUE = {"git": {"provider": "github", "secret": kept(SECRET), "ack": "queue", "attempts": 3}}

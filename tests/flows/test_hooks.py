@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 import yarl
 
 from tests.sidegate import JWT_KEY, Visitor, sidegate
+from tests.until import until
 from tests.upstreams import Asked, Script, Step, Webhook, plain, webhook
 
 SECRET, OLD = "6f1d0c7b5e3a49288d7c6b5a4f3e2d1c", "0a9b8c7d6e5f40312233445566778899"
@@ -105,12 +106,6 @@ async def send(
 async def code(visitor: Visitor, name: str, headers: dict[str, str], body: bytes = BODY) -> tuple[int, str]:
     status, answer, _ = await send(visitor, name, headers, body)
     return status, str(orjson.loads(answer)["code"])
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while not await holds():  # noqa: ASYNC110 - it is asked over HTTP
-            await asyncio.sleep(0.02)
 
 
 async def asked(upstream: Webhook) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers import RedisServer, free_port
 from tests.sidegate import ORIGIN, Visitor, sidegate, text_of
-from tests.store.conftest import until
+from tests.until import until
 from tests.upstreams import BEGIN, END, HEAD, LAST, Asked, Script, Step, chunk, item, plain, stream, webhook
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.flows.test_answers import join
 from tests.flows.test_replicas import Pair, kill, pair
 from tests.flows.test_sessions import ended, leave
 from tests.sidegate import Visitor, parse_sse
+from tests.until import until
 
 WITHIN = 1.0  # seconds
 
@@ -18,12 +18,6 @@ async def status(visitor: Visitor) -> int:
     """What a request that needs the session gets: 404 where it is good, since there is no such answer."""
     async with visitor.http.get(f"{visitor.url}/v1/answers/none", headers=visitor.headers) as response:
         return response.status
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is in another process
-            await asyncio.sleep(0.02)
 
 
 async def gone(visitor: Visitor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orjson
@@ -16,15 +16,10 @@ from proxy.guard.jwk import from_jwk, from_text
 from proxy.guard.jwks import MAX_KEYS, MAX_STALE, PAUSE, REFRESH, RETRY, RemoteKeys, StaticKey, parse
 from tests.clients import Clock
 from tests.idp import Provider, identity_provider, new_key
+from tests.until import until
 from tests.upstreams import Step, plain
 
 ALGORITHMS = ("ES256", "RS256")
-
-
-async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not happened():  # noqa: ASYNC110 - what is waited for knows nothing of events
-            await asyncio.sleep(0.01)
 
 
 class World:

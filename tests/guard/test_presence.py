@@ -16,6 +16,7 @@ from proxy.model import Session
 from proxy.store import Listed, StoreDown
 from proxy.store.sessions import MemorySessions
 from tests.clients import Clock, client
+from tests.until import until
 
 KEY = b"k" * 32
 
@@ -171,7 +172,9 @@ async def test_it_tells_by_itself_from_start_to_close(monkeypatch: pytest.Monkey
     await world.presence.close()
 
 
-async def test_what_ends_its_telling_is_raised_when_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_ends_its_telling_is_told_and_raised_when_it_closes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "TELL_EVERY", 0.0)
     world = World()
 
@@ -180,8 +183,6 @@ async def test_what_ends_its_telling_is_raised_when_it_closes(monkeypatch: pytes
 
     monkeypatch.setattr(world.presence, "tell", broken)
     world.presence.start()
-    assert world.presence._task is not None
-    async with asyncio.timeout(10):
-        await asyncio.wait([world.presence._task])
+    await until(lambda: "presence ended: ZeroDivisionError" in caplog.text)
     with pytest.raises(ZeroDivisionError):
         await world.presence.close()

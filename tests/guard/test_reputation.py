@@ -23,7 +23,7 @@ from tests.clients import CLIENT, SESSION, Clock, client, request
 from tests.edge.test_admin import OPS, TOKEN, config, run
 from tests.flows.test_replicas import AT_ONCE, pair
 from tests.sidegate import Visitor, sidegate
-from tests.store.conftest import until
+from tests.until import until
 from tests.upstreams import stream, webhook
 
 BAD = ContentBlocked("an attack")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -77,11 +75,3 @@ async def backend(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator
     store = RedisStore(link)
     yield Backend(store, RedisVaults(link), server.advance, count())
     await store.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, for ten seconds at most."""
-    give_up = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < give_up, "it did not come true"
-        await asyncio.sleep(0.01)

@@ -19,7 +19,8 @@ from proxy.store.redis.ledger import RedisLedger
 from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from tests.servers import RedisServer
-from tests.store.conftest import Clock, until
+from tests.store.conftest import Clock
+from tests.until import until
 
 BUDGET = Account("shop/budget", 10, 1, 3600)
 DOOR = Account("shop/door", 2)

@@ -21,7 +21,8 @@ from proxy.store.redis.counts import RedisStore
 from proxy.store.redis.link import Link
 from proxy.store.url import parse_url
 from tests.servers import RedisServer
-from tests.store.conftest import Clock, until
+from tests.store.conftest import Clock
+from tests.until import until
 
 TIER = Tier("a", 10, 3600)
 MOST = 0.3  # seconds that a decision may take. This is the promise itself, so here time is measured.
@@ -356,12 +357,12 @@ async def test_the_reason_tells_for_how_long(clock: Clock) -> None:
     await store.close()
 
 
-async def test_a_watch_that_crashed_is_told_when_closing() -> None:
+async def test_a_watch_that_crashed_is_told_at_once_and_when_closing(caplog: pytest.LogCaptureFixture) -> None:
     shared = Scripted()
     store = FailoverStore(shared, MemoryStore(), interval=0)
     await store.start()
     shared.fault = ZeroDivisionError()
-    await until(lambda: store._watch is not None and store._watch.done())
+    await until(lambda: "store watch ended: ZeroDivisionError" in caplog.text)
     with pytest.raises(ZeroDivisionError):
         await store.close()
     assert shared.closed

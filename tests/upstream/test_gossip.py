@@ -17,7 +17,7 @@ from proxy.upstream.breaker import Breaker, BreakerSettings
 from proxy.upstream.gossip import Gossip
 from tests.clients import Clock
 from tests.servers import RedisServer
-from tests.store.conftest import until
+from tests.until import until
 from tests.upstream.test_breaker import enter, fail, leave
 
 
