@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Literal, get_args
 
+import re2
+
 from proxy.content import Span
 from proxy.content.folding import Folded, fold
 from proxy.content.numbers import numbers
@@ -23,8 +25,11 @@ _RANK = {
     kind: rank for rank, kind in enumerate(("secret", "iban", "card", "email", "ssn", "policy", "account", "phone"))
 }
 
-# Nothing of what is looked for is without a digit, an @ or its spelling in brackets, or the underscore of a token.
-_WORTH_A_LOOK = re.compile(r"[0-9@_]|[(\[] ?at ?[)\]]|&commat", re.IGNORECASE)
+# Nothing of what is looked for is without a digit, an @ or its spelling, the underscore of a token, or the sign of a
+# password.
+_WORTH_A_LOOK = re2.compile(
+    r"(?i)[0-9@_]|[(\[] ?at ?[)\]]|&commat| dot [a-z]|[a-z][#$%^*+~!][a-z]|\s-p\S|identified by|with password"
+)
 _NUMBERS = ("card", "iban", "account", "phone", "ssn", "policy")
 _LETTER = "A-Za-z0-9\u00c0-\u024f\u0370-\u03ff\u0400-\u052f\u0590-\u05ff\u0620-\u064a\u0900-\u097f\u0300-\u036f"
 _AT = r"(?:@|%40|&(?:#64|#x40|commat);| ?[(\[] ?(?:at|AT|@) ?[)\]] ?)"

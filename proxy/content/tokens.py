@@ -1,6 +1,13 @@
-"""What keys and tokens look like, provider by provider: RE2 patterns, from their documentation or from tokens seen."""
+"""What keys and tokens look like: provider by provider, as RE2 patterns from their documentation or from tokens seen,
+and what tokens have in common, whoever gives them out: a short name in front of characters drawn at random.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import re2
 
 _HEX = "[0-9a-f]"
 _WORD = "[0-9A-Za-z_-]"
@@ -35,6 +42,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "Defined Networking": (r"dnkey-[0-9a-z=_-]{26}-[0-9a-z=_-]{52}",),
     "DigitalOcean": (rf"do[opr]_v1_{_HEX}{{64}}",),
     "Docker": (rf"dckr_pat_{_WORD}{{27}}",),
+    "Docker Swarm": (r"SWM(?:TKN|KEY)-1-[0-9A-Za-z+/-]{20,}",),
     "Doppler": (r"dp\.(?:pt|st|ct|sa|scim|audit)\.[0-9A-Za-z._-]{40,60}",),
     "Duffel": (r"duffel_(?:test|live)_[0-9A-Za-z_=-]{43}",),
     "Dynatrace": (r"dt0c01\.[0-9A-Z]{24}\.[0-9A-Z]{64}",),
@@ -68,6 +76,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "JSON Web Token": (r"eyJ?[A-Za-z0-9_-]{8,}\.ey[A-Za-z0-9/\\_-]{8,}\.(?:[A-Za-z0-9/\\_-]{10,}={0,2})?",),
     "JSON Web Token, encoded again": (r"ZXlK[A-Za-z0-9+/]{60,}={0,2}",),
     "LangSmith": (rf"lsv2_[ps][tk]_{_HEX}{{32}}_{_HEX}{{10}}",),
+    "Langfuse": (rf"sk-lf-{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}",),
     "Linear": (r"lin_(?:api|oauth)_[0-9A-Za-z]{40,70}",),
     "mail services": (
         r"SG\.[0-9A-Za-z_=.-]{60,70}",  # SendGrid
@@ -99,7 +108,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "Shippo": (r"shippo_(?:live|test)_[0-9a-fA-F]{40}",),
     "Shopify": (r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",),
     "Slack": (
-        r"xox[abeoprs](?:\.xox[a-z])?-[0-9A-Za-z-]{20,}",
+        r"xox[abceoprs](?:\.xox[a-z])?-[0-9A-Za-z-]{20,}|xoxd-[0-9A-Za-z%+/=_.-]{40,}",
         r"xapp-\d-[0-9A-Za-z-]{20,}",
         r"hooks\.slack\.com/(?:services|workflows|triggers)/[0-9A-Za-z+/]{30,80}",
     ),
@@ -116,3 +125,67 @@ FORMS: dict[str, tuple[str, ...]] = {
         rf"t1\.{_WORD}+={{0,2}}\.{_WORD}{{80,90}}={{0,2}}",
     ),
 }
+
+# `name_` or `name-kind-`, then at least so many letters and digits in a row.
+_NAMED = re2.compile(
+    r"(?:^|[^A-Za-z0-9_/+.-])((?:(?:[A-Za-z][a-z0-9]{1,11}|[A-Z][A-Z0-9]{1,11})[_.-]{1,2}){1,4}([A-Za-z0-9]{16,})[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]{8,})*)"
+)
+_PARTS = re.compile(r"[_.-]+")
+_TELLING = frozenset(
+    (
+        *("sk", "pat", "api", "apikey", "key", "token", "tkn", "secret", "sec", "live", "test", "prod", "oat", "pw"),
+        *("pwd", "auth", "access", "private"),
+    )
+)
+# Names in front of what is shown to everybody: identifiers of things, checksums, files.
+_OPEN = frozenset(
+    (
+        *("pi", "seti", "cs", "ch", "py", "re", "txn", "in", "ii", "sub", "si", "price", "prod", "plan", "evt", "acct"),
+        *("pm", "card", "src", "ba", "po", "tr", "dp", "req", "msg", "run", "thread", "asst", "step", "file", "call"),
+        *(
+            "chatcmpl",
+            "resp",
+            "toolu",
+            "batch",
+            "conv",
+            "usr",
+            "user",
+            "org",
+            "cus",
+            "ord",
+            "order",
+            "inv",
+            "job",
+            "wf",
+        ),
+        *("trace", "span", "id", "commit", "build", "etag", "md5", "sha1", "sha256", "sha384", "sha512"),
+        *("img", "image", "photo", "video"),
+    )
+)
+_KINDS = re.compile("[a-z]+|[A-Z]+|[0-9]+")
+_HEX_ONLY = re.compile("[0-9a-fA-F]+")
+# Characters, where the name doesn't tell: in letters of both cases, of one, and in hexadecimal digits.
+_LEAST_MIXED, _LEAST_LOWER, _LEAST_HEX = 20, 30, 40
+
+
+def named_tokens(text: str) -> Iterator[tuple[int, int]]:
+    """Where there are some. `text` is folded."""
+    for match in _NAMED.finditer(text):
+        names = _PARTS.split(text[match.start(1) : match.start(2)].lower())
+        is_telling = not _TELLING.isdisjoint(names)
+        if not is_telling and not _OPEN.isdisjoint(names):
+            continue
+        is_file = text[match.end() : match.end() + 1] == "." and match[2] == match[2].lower()
+        if not is_file and _is_drawn(match[2], is_telling=is_telling, joint=text[match.start(2) - 1]):
+            yield match.span(1)
+
+
+def _is_drawn(body: str, *, is_telling: bool, joint: str) -> bool:
+    """Is it no word and no number? The more it says in front (`is_telling`), the less is asked."""
+    if not any(map(str.isdigit, body)):
+        return False
+    changes = len(_KINDS.findall(body)) / len(body)
+    if body not in (body.lower(), body.upper()) and len(body) >= _LEAST_MIXED:
+        return changes > 0.4
+    least = _LEAST_HEX if _HEX_ONLY.fullmatch(body) else _LEAST_LOWER
+    return changes > 0.25 and joint != "." and (is_telling or (joint == "_" and len(body) >= least))

@@ -34,7 +34,7 @@ def test_a_token_is_known_by_its_form(token: str) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("my password is hunter2!", "hunter2"),
+        ("my password is hunter2!", "hunter2!"),
         ("Passwort: Sommer24", "Sommer24"),
         ("пароль: летоxx77", "летоxx77"),
         ('api_key = "w5v34c4k272srhl01h7g5"', "w5v34c4k272srhl01h7g5"),
@@ -53,10 +53,56 @@ def test_a_token_is_known_by_its_form(token: str) -> None:
         ('SOME_TOKEN :::= "w5v34c4k272srhl0"', "w5v34c4k272srhl0"),
         ("password=blue.moon7", "blue.moon7"),
         ('token = "session_v2"', "session_v2"),
+        ("pass: S3cret!x", "S3cret!x"),
+        ("PW: blue-moon7", "blue-moon7"),
+        ("mdp : lune77bleue", "lune77bleue"),
+        ("user ann pass bluemoon7", "bluemoon7"),
+        ("my pass is bluemoon7.", "bluemoon7"),
+        ("password\n\nbluemoon7\n\nthanks", "bluemoon7"),
+        ("my password bluemoon7 fails", "bluemoon7"),
+        ("I typed the password Blue7moon! and it fails", "Blue7moon!"),
+        ("das Passwort bluemoon7 geht nicht", "bluemoon7"),
+        ("the password for the wifi is Blue7moon", "Blue7moon"),
+        ("a palavra-passe é bluemoon7", "bluemoon7"),
+        ("비밀번호는 bluemoon7입니다", "bluemoon7"),
+        ("パスワードはbluemoon7です", "bluemoon7"),
+        ("كلمة السر هي bluemoon7", "bluemoon7"),
+        ("<password>bluemoon7</password>", "bluemoon7"),
+        ("password: blue#moon", "blue#moon"),
+        ("my password is bl#emoon, why?", "bl#emoon"),
+        ("clé example-shop : w5v34c4k272srhl01h7g5", "w5v34c4k272srhl01h7g5"),
+        ("API key for the shop: w5v34c4k272srhl01h7g5", "w5v34c4k272srhl01h7g5"),
     ],
 )
 def test_a_secret_is_known_by_the_word_in_front(text: str, value: str) -> None:
     assert secrets(text) == [value]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "rnd_dq7GmW2sLx9KpV4tZb8Nc3Yf", "acme_oat_w5v34c4k272srhl0", "Acme_k5hJw2mQ9xRt7LpZ4vNb8Ds",
+        "acme_w5v34c4k272srhl01h7g5q8z3m6x0r4t", "acme_" + "5f3e9a1b7c" * 4, "api_live.k5hJw2mQ9xRt7LpZ4vNb8D",
+        "sk-lf-16cee0c8-a5f9-8692-7bc7-e14659c15ffb", "SWMTKN-1-dwn3zys9k67vvuk7nnc17uqswqsqbsqwt70d0c2",
+    ],
+)  # fmt: skip
+def test_a_token_is_known_by_a_name_in_front_of_what_is_drawn_at_random(token: str) -> None:
+    assert secrets(f"it is {token}, why?") == [token]
+    assert secrets(f"KEY='{token}'") == [token]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pi_3MtwBwLkdIwHu7ix28a3tqPa", "chatcmpl-9sLx2KpV4tZb8Nc3YfQ7mW", "sha256-k5hJw2mQ9xRt7LpZ4vNb8DsGf3",
+        "photo_" + "5f3e9a1b7c" * 4, "scan_" + "5f3e9a1b7c" * 4 + ".pdf", "get_user_by_identifier2",
+        "web-7d4b9c6d5f-x2k7p",
+        "zzh7W_krs4jSNwVV2TssQsSbOj", "test_internationalisation", "main-5f3e9a1b7c5f3e9a1b7c.js",
+        "com_GoogleCloudPlatform2Services", "docs/d/a_k5hJw2mQ9xRt7LpZ4vNb8D",
+    ],
+)  # fmt: skip
+def test_an_identifier_that_everybody_sees_is_left(text: str) -> None:
+    assert secrets(f"look at {text} please") == []
 
 
 def test_a_private_key_is_taken_as_a_whole_also_when_it_is_cut_off() -> None:
@@ -108,6 +154,14 @@ def test_a_private_key_is_taken_as_a_whole_also_when_it_is_cut_off() -> None:
         "password=form.password1.data",
         "kind: Service\ndata:\n  pin: c2VjcmV0LTE=",
         "kind: Secret\nmetadata:\n  name: database1\n  other: required",
+        "login,pass,status1,9",
+        "password policy: min8chars",
+        "creditcard 3039409217926712",
+        "I forgot my password\niPhone12 and Windows",
+        "you said that I should always change the password\nbluemoon7",
+        "the password is secret and nobody knows it",
+        "compass: northwest2000",
+        "the pw2024 file",
     ],
 )
 def test_what_only_looks_like_a_secret_is_left(text: str) -> None:
