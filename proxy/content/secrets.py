@@ -131,10 +131,9 @@ def _assigned(text: str) -> Iterator[Span]:
         if is_password and match["topic"]:  # such as `password policy: 8chars`
             continue
         value = _trimmed(match["value"], is_password=is_password, is_quoted=is_quoted)
-        if (
-            is_password
-            and _is_password(value, is_quoted=is_quoted, is_said=_is_said(text, word.start(), said, match.end()))
-        ) or _is_secret(value, said, is_quoted=is_quoted):
+        is_said = _is_said(text, word.start(), said, match.end())
+        is_secret = is_password and _is_password(value, is_quoted=is_quoted, is_said=is_said)
+        if is_secret or (_SHORT.match(said) is None and _is_secret(value, said, is_quoted=is_quoted)):
             rest = _REST.match(text, start)
             at = start + len(_trimmed(rest[0] if rest else value, is_password=is_password, is_quoted=is_quoted))
             yield Span(start, at, "secret")

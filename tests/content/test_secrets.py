@@ -155,6 +155,7 @@ def test_a_private_key_is_taken_as_a_whole_also_when_it_is_cut_off() -> None:
         "kind: Service\ndata:\n  pin: c2VjcmV0LTE=",
         "kind: Secret\nmetadata:\n  name: database1\n  other: required",
         "login,pass,status1,9",
+        "concat(login,pass,0x3a,mail),4,5,6,7,8,9",
         "password policy: min8chars",
         "creditcard 3039409217926712",
         "I forgot my password\niPhone12 and Windows",
