@@ -128,12 +128,13 @@ def _assigned(text: str) -> Iterator[Span]:
         start, is_quoted = match.start("value"), match["quote"] in ('"', "'", "`")
         said = text[word.start() : start]
         is_password = _PASSWORD.search(said) is not None
-        if is_password and match["topic"]:  # such as `password policy: 8chars`
+        is_short = _SHORT.match(said) is not None
+        if (is_password and match["topic"]) or (is_short and "," in said):  # `password policy: 8chars`, columns
             continue
         value = _trimmed(match["value"], is_password=is_password, is_quoted=is_quoted)
         is_said = _is_said(text, word.start(), said, match.end())
         is_secret = is_password and _is_password(value, is_quoted=is_quoted, is_said=is_said)
-        if is_secret or (_SHORT.match(said) is None and _is_secret(value, said, is_quoted=is_quoted)):
+        if is_secret or (not is_short and _is_secret(value, said, is_quoted=is_quoted)):
             rest = _REST.match(text, start)
             at = start + len(_trimmed(rest[0] if rest else value, is_password=is_password, is_quoted=is_quoted))
             yield Span(start, at, "secret")
@@ -153,8 +154,6 @@ def _is_said(text: str, start: int, said: str, end: int) -> bool:
     if "\n" in said and not _SIGN.search(said):  # a label on a line of its own, and so the value
         line = text.rfind("\n", max(0, start - _LONGEST_LABEL), start)
         return (line >= 0 or start < _LONGEST_LABEL) and _LINE_END.match(text, end) is not None
-    if _SHORT.match(said) and "," in said:
-        return False
     if _WHOSE.search(text, max(0, start - _LOOK_BACK), start):
         return True
     return _ASSIGNS.search(said) is not None or (
