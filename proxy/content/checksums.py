@@ -43,7 +43,7 @@ _ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = tuple(
 )
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")  # the digits of the double, added up
 
-# Length by country: SWIFT, IBAN registry, release 99.
+# Length by country: SWIFT, IBAN registry, release 99; and of countries that use IBANs without being in it.
 _IBAN_LENGTHS = {
     length: countries.split()
     for length, countries in {
@@ -55,6 +55,8 @@ _IBAN_LENGTHS = {
 }  # fmt: skip
 _LENGTHS = {country: length for length, countries in _IBAN_LENGTHS.items() for country in countries}
 _LENGTHS["LC"] = 32
+_OTHERS = {25: "AO CV GW MZ", 26: "DZ IR", 27: "CF CG CM GA GQ KM MG TD", 28: "BF BJ CI MA ML NE SN TG"}
+_LENGTHS |= {country: length for length, countries in _OTHERS.items() for country in countries.split()}
 
 
 def luhn(digits: str) -> bool:

@@ -31,17 +31,24 @@ _WORDS = {
     "ssn": (r"\bssn\b|social.?security|\bsocial\b",),
     "phone": (
         r"\bphones?\b|telephone|\btel\b|\bmobile\b|\bcell(?:phone)?\b|\bfax\b|whats.?app|\bsms\b",
-        r"\btext(?:ed)? (?:me|us)\b|\bdial\b|\bcall(?:ed|ing|s)?\b|\breach\b|\bring\b",
-        r"\banswering\b|\bmessages? to\b|\bregistered\b|\bhotline\b|\bcontact\b|\bdesk\b|\bviber\b|\bsignal\b",
+        r"\btext(?:ed)? (?:me|us)\b|\bdial\b|\bcall(?:ed|ing|s)?\b|\breach\b|\bring\b|\bphon(?:e|ed|ing) (?:me|us)\b",
+        r"\banswering\b|\bmessages? to\b|\bregistered\b|\bhotline\b|\bcontact(?:s|ed|er|ez|ar\w*|o|e)?\b",
+        r"\bdesk\b|\bviber\b|\bsignal\b",
         r"\btelegram\b|\btelefon\w*|\bhandy\w*|\bmobil\w*",
-        r"rufnummer|\banrufen\b|\bruf\w* mich",
+        r"rufnummer|\banrufen\b|\bruf\w* mich|r[üu]ckruf\w*|\berreich(?:e|en|st|t|bar)\b|durchwahl",
+        r"\bgsm\b|\bcontat\w*|\bkontakt\w*",
+        r"\brappel\w*|joignable|\brecapito\b|\bfixe\b|\bwhats\b|\bfone\b|\bzap\b|\bbereik\w*",
+        r"\bapp (?:me|mij)\b|\bmobiel\w*|\bdzwoni\w*|\bulaş\w*|\bnumara\w*|\bpuhelin\w*",
+        r"\bsoita\b|\bvolejte\b|\bhívj\w*|\bhubungi\b|\bwa\b|\bhp\b|\bgọi\b",
         r"t[eé]l[eé]phone|\bportable\b|\bappel\w*|\bjoindre\b|tel[eé]fonos?|m[oó]vil|celular",
         r"\bll[aá]m\w*|telefono|cellulare|chiam\w*|telefone|telem[oó]vel|\bligu\w*|\bligar\b|telefoon\w*",
         r"\bbel(?:len)?\b",
         r"zadzwo\w*|\bkom[oó]rk\w*|numaram|\barayın|\baramak\b|\btlf?\b|\btelp\b|\bpuh\b|\bcel\b|\bfono\b",
         r"τηλ[έε]?\w*|κινητ[όο]|טלפון|נייד|โทร|เบอร์|điện thoại|전화|휴대폰|연락처",
-        r"телефон\w*|тел[.:]|позвон\w*|звон\w*|мобильн\w*|هاتف|جوال|اتصل|फ़ोन|फोन|मोबाइल",
-        r"电话|電話|手机|手機|携帯|致电",
+        r"телефон\w*|тел[.:]|позвон\w*|звон\w*|мобильн\w*|дзвон\w*|свя[зж]\w*|контакт\w*|наберите|в[ао]тсап",
+        r"هاتف|جوال|اتصل|واتس|موبايل|محمول|تلفون",
+        r"התקשר|וואטסאפ|फ़ोन|फोन|मोबाइल",
+        r"电话|電話|手机|手機|携帯|致电|連絡先|联系|聯絡|打给|핸드폰|कॉल",
     ),
     "thing": (
         r"\btracking\b|\bshipments?\b|\bparcels?\b|\barticle\b|\bsku\b|\bisbn\b|\bissn\b|\bean\b|\bupc\b|\bbarcode\b",
@@ -52,16 +59,19 @@ _WORDS = {
         r"\border\w*|\btickets?\b|\binvoices?\b|\bpackage\b|\bcase\b|\bref(?:erence)?\b|\bzip\b|\bpost(?:al|code)\w*",
         r"\brouting\b|\bblz\b|\bsort.?code\b|\bbic\b|\bswift\b|\biban\b|\bcards?\b|\btransaction\w*|\bport\b|\bpid\b",
         r"\bbug\b|\bissue\b|\bcustomer\b|\buser\b|\bids?\b|\bbooking\b|\breservation\b|\bflight\b|\blottery\b",
-        r"\bcode\b|\bpin\b|\bprice\b|\bamount\b|\bproduct\b|\bitem\b|licen[cs]e|passport|\btax\b|\bitin\b",
+        r"\breturn(?:ed|s)\b|\berror\b|\bcode\b|\bpin\b|\bprice\b|\bamount\b|\bproduct\b|\bitem\b",
+        r"licen[cs]e|passport|\btax\b|\bitin\b",
         r"\bbestell\w*|\bauftrag\w*|\brechnung\w*|\bkunden\w*|\bcommandes?\b|\bfactures?\b|\bpedidos?\b|\bfacturas?\b",
         r"\bordine\b|\bfattura\b|\bencomenda\b|\bzam[oó]wieni\w*|\bsipari[sş]\w*|заказ\w*|订单|訂單|注文|طلب",
     ),
 }
 _WORD = re2.compile("(?i)" + "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in _WORDS.items()))
 _NUMBER_WORD = re2.compile(
-    "(?i)number|numero|número|numéro|nummer|numeroni|numer|nomor|numărul|номер|رقم|号码|號碼|番号"
+    "(?i)number|numero|número|numéro|nummer|numeroni|numer|nomor|numărul|номер|رقم|号码|號碼|番号|번호|नंबर|nomor"
 )
-_JUST_NUMBER = re.compile(r"\W{0,3}(?:(?:is|ist|es|est|è|é|e|er|är|on|to|meu|saya)\W{1,3}){0,2}\Z", re.IGNORECASE)
+_JUST_NUMBER = re.compile(
+    r"\W{0,3}(?:(?:is|ist|es|est|è|é|e|er|är|on|to|meu|saya|le|el|die|ي|는|은)\W{1,3}){0,2}\Z", re.IGNORECASE
+)
 _NO_DIGITS = str.maketrans(dict.fromkeys("0123456789", " "))
 LOOK_BACK = 64  # characters in which a word announces a number
 

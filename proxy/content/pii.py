@@ -34,6 +34,29 @@ _NUMBERS = ("card", "iban", "account", "phone", "ssn", "policy")
 _LETTER = "A-Za-z0-9\u00c0-\u024f\u0370-\u03ff\u0400-\u052f\u0590-\u05ff\u0620-\u064a\u0900-\u097f\u0300-\u036f"
 _AT = r"(?:@|%40|&(?:#64|#x40|commat);| ?[(\[] ?(?:at|AT|@) ?[)\]] ?)"
 _DOT = r"(?:[.\u3002\uff61]|%2[Ee]| ?[(\[] ?(?:dot|DOT|\.) ?[)\]] ?)"
+# Spelled with blanks or words: only with a domain that is common, and not behind a word that an @ follows in prose.
+_COMMON = (
+    "com|org|net|info|biz|edu|gov|io|dev|app|ai|eu|de|ch|fr|es|pt|br|nl|pl|cz|sk|hu|ro|bg|gr|tr|ru|ua|uk|ie|dk|se|fi|ee|lv|lt"
+    "|cn|jp|kr|tw|hk|sg|th|vn|id|in|pk|il|ae|sa|ir|eg|ma|za|ng|ke|au|nz|ca|mx|ar|cl|co|pe|example|test"
+)
+_AT_SPELLED, _DOT_SPELLED = r" ?[(\[] ?at ?[)\]] ?", r" ?[(\[] ?dot ?[)\]] ?"
+_APART = re2.compile(
+    r"(?i)(?:^|[^\w.+%-])((?:\w[\w.+%-]{0,63})(?:"
+    rf"(?: {{1,2}}@ {{0,2}}| {{0,2}}@ {{1,2}})(?:[\w-]{{1,62}}\.){{1,4}}(?:{_COMMON})"
+    rf"|(?: at |{_AT_SPELLED})[\w-]{{2,62}}(?:(?: dot |{_DOT_SPELLED}|\.)[\w-]{{2,62}}){{0,3}}"
+    rf"(?: dot |{_DOT_SPELLED})(?:{_COMMON})"
+    r"))(?:[^\w.-]|[.-](?:\W|\z)|\z)"
+)
+_PROSE = frozenset(
+    (
+        *("a", "am", "an", "are", "at", "be", "been", "buy", "check", "click", "find", "found", "from", "go", "help"),
+        *("her", "here", "him", "hosted", "is", "it", "live", "look", "looking", "me", "meet", "more", "now", "on"),
+        *("online", "only", "out", "page", "price", "read", "sale", "see", "seen", "shop", "site", "sold", "start"),
+        *("starting", "that", "them", "there", "this", "try", "us", "visit", "was", "watch", "we", "website", "were"),
+        *("work", "working", "works", "you", "got", "has", "have", "my", "the", "use", "with", "and"),
+    )
+)
+_NO_WORD = re.compile(r"\W")
 _EMAIL = re.compile(
     rf"(?<![{_LETTER}_])([{_LETTER}_][{_LETTER}.+%_'&/=~-]{{0,63}}){_AT}(?![1-9]x[.@])"
     rf"(?:[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])?{_DOT}){{1,8}}(xn--[A-Za-z0-9-]{{2,59}}|(?:(?![0-9])[{_LETTER}]){{2,24}})"
@@ -84,13 +107,14 @@ def _found(text: str, kinds: Collection[str]) -> list[Span]:
         found += secrets(text)
     if "email" in kinds and _has_email(text):
         found += _emails(text)
+        found += _emails_apart(text)
     if not set(_NUMBERS).isdisjoint(kinds):
         found += numbers(text)
     return found
 
 
 def _has_email(text: str) -> bool:
-    return "@" in text or "(" in text or "[" in text or "%40" in text or "&" in text
+    return "@" in text or "(" in text or "[" in text or "%40" in text or "&" in text or " dot " in text
 
 
 def _emails(text: str) -> Iterator[Span]:
@@ -103,6 +127,14 @@ def _emails(text: str) -> Iterator[Span]:
         start = found.end(1) - len(_IN_FRONT.sub("", found[1], count=1))
         if start < found.end(1):  # else it is a name on a site, as in video.example/@ann.bee
             yield Span(start, found.end(), "email")
+
+
+def _emails_apart(text: str) -> Iterator[Span]:
+    """Addresses with blanks around their @, or with words in place of it."""
+    for match in _APART.finditer(text):
+        is_prose = " at the " in match[1].lower() or _NO_WORD.split(match[1], 1)[0].lower() in _PROSE
+        if not is_prose and not match[1][0].isdigit():
+            yield Span(match.start(1), match.end(1), "email")
 
 
 def _apart(found: list[Span], folded: Folded) -> tuple[Span, ...]:

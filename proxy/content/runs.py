@@ -8,12 +8,21 @@ from functools import cached_property
 from itertools import pairwise
 
 # A line break, a comma or a semicolon ends a number.
-_RUN = re.compile(r"\+?\(?\+?[0-9](?:(?:[ .\-/\t]|\)[ .\-]?|[ \-]?\(| - )?[0-9])*")
+_RUN = re.compile(r"\+?\(?\+?[0-9](?:(?:[ .\-/\t]|\)[ .\-/]?|[ \-]?\(| - )?[0-9])*")
 _GROUP = re.compile(r"[0-9]+")
 # One or two letters right in front of a number are a part of it, a word isn't: `RS35` is no 35, `Visa4111` is 4111.
 # An underscore alone joins nothing: names of files have it between their parts, Markdown around words.
 _JOINED_LEFT = re.compile(r"(?<![A-Za-z])[A-Za-z]{1,2}_?\Z")
 _JOINED_RIGHT = re.compile(r"[A-Za-z]")
+_SIGNS = "[€$£¥₽₹₺₩₴฿円元원]"
+_CODES = "EUR|USD|GBP|CHF|PLN|TRY|RUB|JPY|INR|SEK|NOK|DKK|zł|Ft|kr|Kč|TL|lei|руб"  # noqa: RUF001 - in Cyrillic
+_AMOUNT_BEHIND = re.compile(
+    rf"(?:[.,][0-9]{{1,2}}(?![0-9]))? ?(?:{_SIGNS}(?![0-9])|(?:{_CODES})(?![A-Za-z]))", re.IGNORECASE
+)
+_AMOUNT_BEFORE = re.compile(rf"(?:{_SIGNS}|\b(?:EUR|USD|GBP|CHF|Rp|Rs)\.?) ?\Z", re.IGNORECASE)
+
+
+_COMPACT_DATE = re.compile("(?:19[3-9]|20[0-3])[0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
 
 
 class Run:
@@ -63,10 +72,25 @@ class Run:
         return Run(self.text, self.groups[first][0], self.groups[first:last])
 
     @property
+    def is_amount(self) -> bool:
+        """Is it money?"""
+        return (
+            _AMOUNT_BEHIND.match(self.text, self.end) is not None
+            or _AMOUNT_BEFORE.search(self.text, max(0, self.start - 5), self.start) is not None
+        )
+
+    @property
     def is_date(self) -> bool:
-        """Does it begin as a date does (2024-01-31, 31.01.2024, 1/31/2024), or is it a span of times (9.30-10.15)?"""
+        """Does it begin as a date does (2024-01-31, 31.01.2024, 1/31/24, 20240131), or is it a span of times
+        (9.30-10.15)?
+        """
         if self.between == [".", "-", "."] and max(self.sizes) < 3:
             return True
+        if self.sizes == [8]:
+            return _COMPACT_DATE.fullmatch(self.digits) is not None
+        if self.sizes == [2, 2, 2] and self.between in ([".", "."], ["-", "-"], ["/", "/"]):
+            one, two = (int(self.text[start:end]) for start, end in self.groups[:2])
+            return 0 < min(one, two) < 13 and max(one, two) < 32
         if len(self.sizes) < 3 or self.between[0] != self.between[1]:
             return False
         one, two, three = self.sizes[:3]

@@ -86,6 +86,25 @@ def test_a_number_is_found_between_underscores_and_where_a_script_has_no_blanks(
     only(f"see {around.format(value)}", value, kind)
 
 
+@pytest.mark.parametrize(
+    ("before", "card"),
+    [
+        ("my card is ", "45567375\n86899855"), ("Kartennummer ", "455673 7586 8998 55"),
+        ("tarjeta: ", "4556 737586 8998-55"),
+        ("моя карта ", "455 673 758 689 985 5"), ("カード番号は", "4556737\n586899855"),
+        ("credit card ", "4556 7375\n86899855 12"),
+    ],
+)  # fmt: skip
+def test_behind_its_word_a_card_is_grouped_in_any_way(before: str, card: str) -> None:
+    found_there = found(f"{before}{card}, thanks")
+    assert found_there == [(card.removesuffix(" 12"), "card")]
+
+
+def test_a_number_behind_the_word_that_is_no_card_is_left() -> None:
+    for text in ("my card is 45567375\n86899856", "card 123456 7890 1234", "card 455673758689985512345"):
+        assert "card" not in [kind for _, kind in found(text)]
+
+
 def test_cards_in_a_row_are_told_apart() -> None:
     text = "4556737586899855 4556-7375-8689-9855 4556 7375 8689 9855"
     assert [kind for _, kind in found(text)] == ["card"] * 3
@@ -114,6 +133,8 @@ def test_a_card_with_its_expiry_date_is_found() -> None:
         "455673 7586 8998 5 5",  # groups of no card
         "AB4556737586899855",
         "4556737586899855kg",
+        "order 585-9188213-1709861",  # 3-7-7, as shops have
+        "7\n8209\n8210\n8239\n8240",
         "id_4556737586899855",
         "45567375868998551234",
         "378282246310005378282246310005",
@@ -136,6 +157,7 @@ def test_a_number_of_a_thing_is_left_though_its_check_digit_is_right() -> None:
         IBAN, BRITISH, "de89370400440532013000", "DE89 3704 0044 0532 0130 00", "GB82-WEST-1234-5698-7654-32",
         "NO9386011117947", "DE89 3704\n0044 0532 0130 00", "DE89  3704 0044  0532 0130 00",
         "DE89 3704 0044 0532\r\n0130 00",
+        "DE 89 3704 0044 0532 0130 00", "DE8 9370 400 44053 20130 00", "DE 8 9 370400440532013000",
         "MT84MALT011000012345MTLCAST001S", "FR14 2004 1010 0505 0001 3M02 606",
     ],
 )  # fmt: skip
@@ -150,7 +172,9 @@ def test_an_iban_is_found(iban: str) -> None:
         "part DE89370400440532013001", "part DE8937040044053201300", "part DE893704004405320130001",
         "part ZZ89370400440532013000",
         "part DE89 3704, 0044 0532 0130 00", "part DE89370400440532013000X", "part DE89_370400440532013000",
-        "part DE89-",
+        "part DE89-", "NO 93 people saw 11 1179 and 7", "de 89 3704 0044 0532 0130 00",
+        "DE 89-3704 0044 0532 0130 00",
+        "GB 82 west one two three four five six seven",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_an_iban_is_left(text: str) -> None:
@@ -162,6 +186,8 @@ def test_what_only_looks_like_an_iban_is_left(text: str) -> None:
     [
         "ann@shop.example", "Ann.B+x@sub.shop.co.uk", "o'neil@shop.org", "_x@shop.org", "jürgen@müller.de",
         "иван@почта.рф",
+        "ann.bee @ shop.org", "ann @shop.org", "ann@ shop.co.uk", "ann at shop dot org", "ann (at) shop dot org",
+        "ann.bee[at]shop.co [dot] uk", "ann [at] shop.org",
         "user@xn--80ak6aa92e.com", "ann (at) shop (dot) org", "ann[at]shop[dot]org", "ann＠shop.org",
     ],
 )  # fmt: skip
@@ -212,6 +238,11 @@ def test_an_email_address_is_found_whatever_is_around_it(before: str, after: str
         "notes@work.txt",
         "a @ b.c",
         "npm i x@1.2.3",
+        "look @ shop.com",
+        "3 @ shop.com",
+        "meet me at shop dot com",
+        "she points at the dot in it",
+        "ann at shop.dot.x",
         "5 (at most)",
     ],
 )
@@ -258,7 +289,8 @@ def test_nine_digits_are_no_social_security_number_without_a_word() -> None:
         ("My account number is ", "80860263"), ("acct no. ", "65809932"), ("Kontonummer: ", "28173169"),
         ("Número de cuenta ", "76615573796"), ("номер счёта ", "40817810099910004312"), ("账号：", "6222020200112233"),
         ("meine Kto-Nr. ", "28173169"), ("numer konta ", "28173169"), ("hesap numaram ", "28173169"),
-        ("account #", "39078576"), ("my account at the bank is ", "12-345-678"),
+        ("minha conta é ", "853720167821538455119"), ("account #", "39078576"),
+        ("my account at the bank is ", "12-345-678"),
     ],
 )  # fmt: skip
 def test_an_account_is_found_behind_its_word(before: str, number: str) -> None:
@@ -271,7 +303,9 @@ def test_an_account_is_found_behind_its_word(before: str, number: str) -> None:
         "account 12345", "my account since 2024-01-31", "account AB12345678", "12345678",
         "I opened an account with you, and then I have got the order 12345678",
         "an account, which nobody could tell me anything about: 12345678", "account, order 12345678",
-        "routing number 021000021",
+        "routing number 021000021", "account charged 15.868.764,00 €", "account charged $15868764",
+        "account from 20240131",
+        "account opened 17.07.12", "account 1234567 kr",
     ],
 )  # fmt: skip
 def test_a_number_that_no_account_word_announces_is_left(text: str) -> None:
@@ -324,6 +358,15 @@ def test_a_phone_is_found_by_its_form(phone: str) -> None:
         ("โทร 81 234 567", "81 234 567"), ("电话13812345678", "13812345678"),
         ("Phone:\n780 6326\n", "780 6326"), ("455 6186 office", "455 6186"), ("my number is 40612345", "40612345"),
         ("reach me at 21 12 34", "21 12 34"),
+        ("40612345 is my number", "40612345"), ("40612345 ist meine Handynummer", "40612345"),
+        ("4061 2345 es mi móvil", "4061 2345"),
+        ("bana 46 5018-7522 numarasından yaz", "46 5018-7522"), ("40612345までお電話ください", "40612345"),
+        ("40612345로 연락 주세요", "40612345"), ("打40612345联系我", "40612345"),
+        ("제 번호는 40612345이에요", "40612345"),
+        ("رقمي 40612345", "40612345"), ("واتساب 40612345", "40612345"), ("मेरा नंबर 40612345 है", "40612345"),
+        ("bereikbaar op 51/458-6946", "51/458-6946"), ("rappelez-moi au 40612345", "40612345"),
+        ("phone 8658.7394", "8658.7394"),
+        ("+1-316-591-6694x463이에요", "+1-316-591-6694x463"), ("(72)/423-7013", "(72)/423-7013"),
     ],
 )  # fmt: skip
 def test_a_phone_is_found_by_the_word_beside_it(text: str, phone: str) -> None:
@@ -343,6 +386,8 @@ def test_a_phone_is_found_by_the_word_beside_it(text: str, phone: str) -> None:
         "(12345678)", "(1) 2345678", "(1234567 890)", "115-555-2671", "415/555/2671", "0000 1234 5678", "0 123456789",
         "01 23 45 67 89 01 2", "012345678", "call 12345678901234", "1,234,567.89", "00:15:24", "v 10.0.18556.2781",
         "call 123456789012345678",
+        "is 0-257-11336-3 here", "phone repaired by 21.07.09", "phone since 13-07-94", "phone since 20120823",
+        "my phone cost 1234567 kr", "call returned 314151669", "phone 1.234.567,00 €", "phone: $1234567",
         "0049000028911", "0012345678901", "00012345678901", "004912345678", "0049170123456789",
     ],
 )  # fmt: skip
