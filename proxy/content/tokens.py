@@ -38,6 +38,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "Clojars": (r"CLOJARS_[0-9A-Za-z]{60}",),
     "Cloudflare": (rf"v1\.0-{_HEX}{{24}}-{_HEX}{{146}}",),
     "Contentful": (rf"CFPAT-{_WORD}{{43}}",),
+    "DataStax": (r"AstraCS:[0-9A-Za-z:]{20,}",),
     "Databricks": (rf"dapi{_HEX}{{32}}(?:-\d)?",),
     "Defined Networking": (r"dnkey-[0-9a-z=_-]{26}-[0-9a-z=_-]{52}",),
     "DigitalOcean": (rf"do[opr]_v1_{_HEX}{{64}}",),
@@ -48,8 +49,8 @@ FORMS: dict[str, tuple[str, ...]] = {
     "Dynatrace": (r"dt0c01\.[0-9A-Z]{24}\.[0-9A-Z]{64}",),
     "EasyPost": (r"EZ[AT]K[0-9A-Za-z]{54}",),
     "ElevenLabs": (rf"sk_{_HEX}{{48}}",),
-    "Facebook": (r"EAA[0-9A-Za-z]{60,}", rf"\d{{15,16}}\|{_WORD}{{27}}"),
-    "Figma": (rf"figd_{_WORD}{{40}}",),
+    "Facebook": (r"EAA[0-9A-Za-z]{60,}", rf"\d{{15,16}}\|{_WORD}{{27,}}"),
+    "Figma": (rf"figd_{_WORD}{{38,}}",),
     "Flutterwave": (r"FLWSECK(?:_TEST)?-[0-9A-Za-z-]{12,40}",),
     "Fly.io": (rf"fo1_{_WORD}{{43}}", r"fm[12][ar]?_[0-9A-Za-z+/=]{80,}"),
     "GitHub": (r"gh[oprsu]_[0-9A-Za-z]{36,}", r"github_pat_[0-9A-Za-z_]{50,}"),
@@ -69,7 +70,7 @@ FORMS: dict[str, tuple[str, ...]] = {
         rf"hv[brs]\.{_WORD}{{24,}}",
         r"s\.[0-9A-Za-z]{24}",
     ),
-    "Heroku": (rf"HRKU-AA{_WORD}{{58}}",),
+    "Heroku": (rf"HRKU-{_WORD}{{58,}}",),
     "Hugging Face": (r"hf_[A-Za-z0-9]{30,40}", r"api_org_[A-Za-z0-9]{30,40}"),
     "Infracost": (r"ico-[0-9A-Za-z]{32}",),
     "Intra 42": (rf"s-s4t2(?:af|ud)-{_HEX}{{64}}",),
@@ -103,18 +104,19 @@ FORMS: dict[str, tuple[str, ...]] = {
     "PyPI": (rf"pypi-AgE{_WORD}{{50,}}",),
     "Resend": (r"re_[0-9A-Za-z]{8}_[0-9A-Za-z]{24}",),
     "RubyGems": (rf"rubygems_{_HEX}{{48}}",),
+    "Salesforce": (r"00[0-9A-Za-z]{13}![0-9A-Za-z_.-]{60,}",),
     "Sentry": (r"sntr(?:ys|yu)_[0-9A-Za-z_+/=.-]{40,}",),
     "SettleMint": (r"sm_(?:aat|pat|sat)_[0-9A-Za-z]{16}",),
     "Shippo": (r"shippo_(?:live|test)_[0-9a-fA-F]{40}",),
     "Shopify": (r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",),
     "Slack": (
         r"xox[abceoprs](?:\.xox[a-z])?-[0-9A-Za-z-]{20,}|xoxd-[0-9A-Za-z%+/=_.-]{40,}",
-        r"xapp-\d-[0-9A-Za-z-]{20,}",
+        r"xapp-\d{1,2}-[0-9A-Za-z-]{20,}",
         r"hooks\.slack\.com/(?:services|workflows|triggers)/[0-9A-Za-z+/]{30,80}",
     ),
     "SonarQube": (r"sq[pau]_[0-9A-Za-z]{40}",),
     "Sourcegraph": (r"sgp_(?:[0-9a-fA-F]{16}_|local_)?[0-9a-fA-F]{40}",),
-    "Square": (rf"EAAA{_WORD}{{60}}", r"sq0(?:atp|csp|idp)-[0-9A-Za-z_\]-]{22,43}"),
+    "Square": (rf"EAAA{_WORD}{{22,}}", r"sq0(?:atp|csp|idp)-[0-9A-Za-z_\]-]{22,43}"),
     "Stripe": (r"(?:sk|rk|pk)_(?:test|live|prod)_[0-9A-Za-z]{10,}", r"whsec_[0-9A-Za-z+/=]{24,80}"),
     "Supabase": (rf"sb[pv]_(?:{_HEX}{{40}}|{_HEX}{{8}}_{_HEX}{{32}})",),
     "Teams": (r"[a-z0-9-]{1,60}\.webhook\.office\.com/webhookb2/[0-9A-Za-z@/-]{60,}",),
@@ -130,6 +132,12 @@ FORMS: dict[str, tuple[str, ...]] = {
 _NAMED = re2.compile(
     r"(?:^|[^A-Za-z0-9_/+.-])((?:(?:[A-Za-z][a-z0-9]{1,11}|[A-Z][A-Z0-9]{1,11})[_.-]{1,2}){1,4}([A-Za-z0-9]{16,})[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]{8,})*)"
 )
+# What is drawn has the joints in it, too.
+_NAMED_JOINTED = re2.compile(
+    r"(?:^|[^A-Za-z0-9_/+.-])([a-z][a-z0-9]{1,9}[_-](?:[a-z]{2,8}[_-])?([A-Za-z0-9_-]{18,}={0,2}))"
+    r"(?:[^A-Za-z0-9_/+.=-]|[.](?:\s|\z)|\z)"
+)
+_INNER_DIGIT = re.compile("[A-Za-z][0-9]+[A-Za-z]")
 _PARTS = re.compile(r"[_.-]+")
 _TELLING = frozenset(
     (
@@ -159,13 +167,14 @@ _OPEN = frozenset(
             "wf",
         ),
         *("trace", "span", "id", "commit", "build", "etag", "md5", "sha1", "sha256", "sha384", "sha512"),
-        *("img", "image", "photo", "video"),
+        *("img", "image", "photo", "video", "ft", "ftjob", "cp"),
     )
 )
 _KINDS = re.compile("[a-z]+|[A-Z]+|[0-9]+")
 _HEX_ONLY = re.compile("[0-9a-fA-F]+")
 # Characters, where the name doesn't tell: in letters of both cases, of one, and in hexadecimal digits.
 _LEAST_MIXED, _LEAST_LOWER, _LEAST_HEX = 20, 30, 40
+_LEAST_JOINTED = 17
 
 
 def named_tokens(text: str) -> Iterator[tuple[int, int]]:
@@ -178,11 +187,29 @@ def named_tokens(text: str) -> Iterator[tuple[int, int]]:
         is_file = text[match.end() : match.end() + 1] == "." and match[2] == match[2].lower()
         if not is_file and _is_drawn(match[2], is_telling=is_telling, joint=text[match.start(2) - 1]):
             yield match.span(1)
+    for match in _NAMED_JOINTED.finditer(text):
+        names = _PARTS.split(text[match.start(1) : match.start(2)])
+        if (_OPEN.isdisjoint(names) or not _TELLING.isdisjoint(names)) and _is_jointed(match[2]):
+            yield match.span(1)
+
+
+def _is_jointed(body: str) -> bool:
+    """Is it drawn from letters of both cases, digits and joints? So no words, which change case only at their ends."""
+    plain = "".join(filter(str.isalnum, body))
+    digits = sum(map(str.isdigit, plain))
+    is_mixed = plain not in (plain.lower(), plain.upper())
+    return (
+        digits > 1
+        and len(plain) >= _LEAST_JOINTED
+        and is_mixed
+        and len(_KINDS.findall(plain)) > len(plain) / 2
+        and _INNER_DIGIT.search(body) is not None
+    )
 
 
 def _is_drawn(body: str, *, is_telling: bool, joint: str) -> bool:
     """Is it no word and no number? The more it says in front (`is_telling`), the less is asked."""
-    if not any(map(str.isdigit, body)):
+    if not any(map(str.isdigit, body)) or (joint == "." and not is_telling):
         return False
     changes = len(_KINDS.findall(body)) / len(body)
     if body not in (body.lower(), body.upper()) and len(body) >= _LEAST_MIXED:

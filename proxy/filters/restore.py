@@ -13,7 +13,7 @@ from proxy.content.vault import PLACEHOLDER, restored
 
 MAX_WIDTH = 24
 # What a placeholder, with the backslashes that it may have, looks like before it is complete.
-_OPEN = re.compile(r"(\\)?\[([A-Z]*)(\\?)(?:(_)([0-9]{0,4})(\\?))?\Z|\\\Z")
+_OPEN = re.compile(r"\\?\[([A-Za-z]*)(\\?)(?:(_)([0-9]{0,4})(\\?))?\Z|\\\Z")
 
 
 class Restore:
@@ -21,7 +21,7 @@ class Restore:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
-        self._most = Counter(match[2] for match in map(PLACEHOLDER.fullmatch, values) if match)
+        self._most = Counter(match[1] for match in map(PLACEHOLDER.fullmatch, values) if match)
         self._text = ""
         self.hits: Counter[str] = Counter()
 
@@ -49,11 +49,12 @@ class Restore:
         return len(text) if match is None else match.start()
 
     def _may_become(self, match: re.Match[str]) -> bool:
-        escaped, kind, escape, underscore, number, end = match.groups()
+        kind, escape, underscore, number, end = match.groups()
         if not kind:
             return not escape and underscore is None
+        kind = kind.upper()
         if underscore is None and not escape:
             return any(known.startswith(kind) for known in self._most)
         if not number:
             return kind in self._most and not end
-        return number[0] != "0" and int(number) <= self._most[kind] and (not end or bool(escaped))
+        return number[0] != "0" and int(number) <= self._most[kind]

@@ -83,6 +83,7 @@ def test_a_secret_is_known_by_the_word_in_front(text: str, value: str) -> None:
     [
         "rnd_dq7GmW2sLx9KpV4tZb8Nc3Yf", "acme_oat_w5v34c4k272srhl0", "Acme_k5hJw2mQ9xRt7LpZ4vNb8Ds",
         "acme_w5v34c4k272srhl01h7g5q8z3m6x0r4t", "acme_" + "5f3e9a1b7c" * 4, "api_live.k5hJw2mQ9xRt7LpZ4vNb8D",
+        "vtwn_k5hJ-2mQ9_xRt7LpZ4v", "polar_at_k5hJw2_Q9xRt7LpZ4",
         "sk-lf-16cee0c8-a5f9-8692-7bc7-e14659c15ffb", "SWMTKN-1-dwn3zys9k67vvuk7nnc17uqswqsqbsqwt70d0c2",
     ],
 )  # fmt: skip
@@ -98,7 +99,8 @@ def test_a_token_is_known_by_a_name_in_front_of_what_is_drawn_at_random(token: s
         "photo_" + "5f3e9a1b7c" * 4, "scan_" + "5f3e9a1b7c" * 4 + ".pdf", "get_user_by_identifier2",
         "web-7d4b9c6d5f-x2k7p",
         "zzh7W_krs4jSNwVV2TssQsSbOj", "test_internationalisation", "main-5f3e9a1b7c5f3e9a1b7c.js",
-        "com_GoogleCloudPlatform2Services", "docs/d/a_k5hJw2mQ9xRt7LpZ4vNb8D",
+        "com_GoogleCloudPlatform2Services", "exports.GoogleSheetsOAuth2Api",
+        "img_k5hJ-2mQ9_xRt7LpZ4v", "a_Get_Http2_Server_Name3", "docs/d/a_k5hJw2mQ9xRt7LpZ4vNb8D",
     ],
 )  # fmt: skip
 def test_an_identifier_that_everybody_sees_is_left(text: str) -> None:

@@ -46,6 +46,14 @@ def test_what_looks_like_a_placeholder_once_invisible_characters_are_gone_is_one
     assert restored(masked, vault.values()) == text
 
 
+def test_what_a_visitor_types_like_a_placeholder_in_other_capitals_is_none_either() -> None:
+    vault = Vault()
+    text = r"[email_1] [Email_1\] \[CARD_1] ann@shop.org"
+    masked = masker(vault).text(text)
+    assert masked == "[LITERAL_1] [LITERAL_2] [LITERAL_3] [EMAIL_1]"
+    assert restored(masked, vault.values()) == text
+
+
 def test_kinds_are_counted_and_look_alikes_are_none() -> None:
     one = masker(Vault())
     one.text("ann@shop.org ann@shop.org [EMAIL_1]")
