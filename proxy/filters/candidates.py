@@ -40,7 +40,10 @@ _START = re.compile(
 _WORD = re.compile(r"(?<![A-Za-z0-9_.%+-])[A-Za-z_]")
 _ANNOUNCES = re2.compile(
     r"(?i)pass(?:word|wort|wd|phrase|code)|\bpwd\b|secret|token|keys?\b|kennwort|contrase|\bclave\b|mot de passe|senha"
-    r"|wachtwoord|has[lł]o|парол|密[码碼]|パスワード|비밀번호|كلمة المرور|पासवर्ड|\bparol[ae]|şifre"
+    r"|palavra-passe|wachtwoord|has[lł]o|парол|密[码碼钥鑰]|口令|パスワード|キー|비밀번호|비번|암호"
+    r"|كلمة (?:المرور|السر)|पासवर्ड"
+    r"|\bparol[ae]|şifre|\b(?:pass|pw|mdp|ww)[:=]|schlüssel|\bclé|\bchave|\bllave|\bchiave|\bklucz|ключ"
+    r"|\blog-?in\b|zugangsdaten"
     r"|credential|\bcreds?\b|(?:access|client|app)[ _-]?(?:id|srt)\b|_auth|_pass|authorization"
     r"|mail\b|contact|reach|correo|courriel|write to|schreib|\bAn:|\bto:|user"
 )
@@ -49,7 +52,10 @@ _STOP = re.compile(r"[\s\"`<>,(){}\[\]|]|(?<!&#64)(?<!&#x40)(?<!&commat);|'(?![\
 _SPELLED = regex.compile(r" ?[(\[] ?(?:at|AT|@|dot|DOT|\.) ?[)\]] ?")
 _KEY_BLOCK = "-----BEGIN"
 UNENDING = re.compile(r"[^\s\"'`<>,;(){}\[\]|-]*")  # with it, what began surely goes on
-_BETWEEN = re.compile(r"\)[ .\-]?|[ \u00a0\u202f]?\(|[ -]-? ?|[./\t\u00a0\u202f]")
+_BETWEEN = re.compile(r"\)[ .\-/]?|[ \u00a0\u202f]?\(|[ -]-? ?|[./\t\u00a0\u202f]")
+_LINE_END = re.compile(r"[ \t]?(?:\r\Z|\r?\n[ \t]?)")
+_GROUP_OF_FOUR = re.compile(r"[0-9]{4}")  # of a card or an IBAN, which lines break
+_MAX_WRAPPED = 40  # characters of those with their blanks
 _COUNTRY = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d\d")
 _GROUP = re.compile(r"[ -]([A-Za-z0-9]{0,5})")
 _MAX_IBAN = 44  # with its blanks
@@ -92,7 +98,8 @@ def ends(text: str, start: int, seen: int = 0, *, final: bool) -> tuple[int | No
         end = _token_end(text, end)
         if end == len(text):
             return end if final else None, seen
-        after = _goes_on(text, end, may_spell=is_iban is not None and end - start < _MAX_IBAN)
+        may_wrap = end - start < _MAX_WRAPPED and _GROUP_OF_FOUR.match(text, max(start, end - 4), end) is not None
+        after = _goes_on(text, end, may_spell=is_iban is not None and end - start < _MAX_IBAN, may_wrap=may_wrap)
         if after is None or after == len(text):
             return end if final or after is None else None, seen
         end = after
@@ -113,8 +120,13 @@ def _spelled(text: str, at: int) -> int | None:
     return None if found is None else found.end()
 
 
-def _goes_on(text: str, end: int, *, may_spell: bool) -> int | None:
+def _goes_on(text: str, end: int, *, may_spell: bool, may_wrap: bool) -> int | None:
     """Where the next group begins; the end of the text while that is not known, None where there is no other group."""
+    if may_wrap and (line := _LINE_END.match(text, end)) is not None:
+        after = line.end()
+        return after if after == len(text) or text[after].isdigit() else None
+    if text[end - 1] == "@" and text[end] == " ":
+        return end + 1
     between = _BETWEEN.match(text, end)
     if between is not None and text[end - 1].isdigit():
         after = between.end()

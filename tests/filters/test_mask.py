@@ -20,6 +20,13 @@ MASKED = {
     "{'app_id': 'thee4sfd8sdf7s'}": "{'app_id': '[SECRET]'}",
     "so information@acme.test knows": "so information[EMAIL] knows",
     "Card 4111 1111 1111 1111, thanks": "Card [CARD], thanks",
+    "4111 1111\n1111 1111 is it": "[CARD] is it",
+    "Card 4111 1111 \r\n 1111 1111\n12/29": "Card [CARD]\n12/29",
+    "DE89 3704 0044\n0532 0130 00.": "[IBAN].",
+    "write to ann @ acme.com, ok": "write to ann [EMAIL], ok",
+    "login: ann / blue1moon ok": "login: ann / [SECRET] ok",
+    "pass: blue1moon ok": "pass: [SECRET] ok",
+    "call (72)/423-7013 ok": "call [PHONE] ok",
     "IBAN GB82 WEST 1234 5698 7654 32.": "IBAN [IBAN].",
     "by gb82 west 1234 5698 7654 32.": "by [IBAN].",
     "DE89 3704 0044 0532 0130 00 is it": "[IBAN] is it",
@@ -38,6 +45,9 @@ STAYS = [
     "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
     "-----BEGIN " + "x" * 130,
     "ends in -----BEGIN",
+    "2024\n2025\n2026\n2027\nwere good years, " + "1234\n" * 20,
+    "in 2024\r\nnothing, @ noon",
+    "2024\r",
     "------- a rule, and a+b (",
 ]
 
