@@ -29,7 +29,7 @@ APART = ("prompt_injection", "sql_injection")  # categories whose many rules hav
 CACHE_BYTES = 16 << 20  # of a set's states; a larger cache is thrown away more rarely, but for longer
 # The hits of the trained models, beside those of the rules; they add up with them.
 MODEL = "pi-model"
-WEB_MODELS = {"sql_injection": "sql-model", "xss": "xss-model"}
+WEB_MODELS = {"sql_injection": "sql-model", "xss": "xss-model", "command_injection": "command-model"}
 
 
 class Rule(Section):

@@ -1,14 +1,14 @@
-"""Web attacks by trained models: how much a stretch of a message looks like SQL injection, or like markup that runs.
+"""Web attacks by trained models: how much a stretch of a message looks like SQL injection, markup that runs, a command.
 
-They find what no rule names: a new order of quotes, conditions, elements and handlers, also inside a sentence. What
-they don't: an attack whose syntax is that of an ordinary query, page or program, and anything but SQL and markup.
+They find what no rule names: a new order of quotes, conditions, elements, handlers, separators and programs, also in a
+sentence. What they don't: an attack whose syntax is that of an ordinary query, page, program or shell session.
 docs/detection.md says how they are trained and how often they err.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -17,13 +17,16 @@ from typing import Literal
 
 import re2
 
-from proxy.content import linear
+from proxy.content import linear, shellsyntax, syntax
 from proxy.content.linear import Model
 from proxy.content.normalise import Normal
-from proxy.content.syntax import Spelling, spell
+from proxy.content.syntax import Spelling
 
-Kind = Literal["sql_injection", "xss"]
-WEIGHTS: dict[Kind, str] = {"sql_injection": "sql.bin", "xss": "markup.bin"}
+Kind = Literal["sql_injection", "xss", "command_injection"]
+WEIGHTS: dict[Kind, str] = {"sql_injection": "sql.bin", "xss": "markup.bin", "command_injection": "shell.bin"}
+SPELL: dict[Kind, Callable[[str], Spelling]] = {
+    "sql_injection": syntax.spell, "xss": syntax.spell, "command_injection": shellsyntax.spell,
+}  # fmt: skip
 THRESHOLD = 1.0
 LEAST = 0.5  # a score below says nothing: any mail address has one
 READ_CHARS = 2500  # of a message's readings, the folded text first: the rules read the others as well
@@ -34,6 +37,7 @@ _SIGNS = re.compile("[\"'`\xb4\u2019<=({;*@|&#:-]")
 WORTH_A_LOOK = {
     "sql_injection": re2.compile(r"""['"`\x{b4}\x{2019}][^\w]|['"`][a-z]*['"`]|--|#|/\*|[=<>;*(@|&]"""),
     "xss": re2.compile(r"(?i)[<=({`;]|script|data:"),
+    "command_injection": re2.compile(shellsyntax.TRIGGER),
 }
 
 
@@ -62,11 +66,11 @@ def find(normal: Normal) -> tuple[Suspicion, ...]:
         return ()
     found: dict[Kind, Suspicion] = {}
     for reading in _readings(normal):
-        spelling: Spelling | None = None
-        for kind in WEIGHTS:
+        spelled: dict[Callable[[str], Spelling], Spelling] = {}
+        for kind, spell in SPELL.items():
             before = found[kind].score if kind in found else LEAST
             if before < THRESHOLD and WORTH_A_LOOK[kind].search(reading):
-                spelling = spelling or spell(reading)
+                spelling = spelled.setdefault(spell, spelled.get(spell) or spell(reading))
                 stretch = models()[kind].best(spelling.words)
                 score = round(2 / (1 + exp(-stretch.score)), 3)  # 1.0 where an attack is as likely as not
                 if score > before:

@@ -30,6 +30,7 @@ def percent(kind: Kind, texts: list[str]) -> float:
         ("sql_injection", "sqli_patt", "sqli", 90.4),
         ("xss", "xss_libinjection", "xss", 95.0),
         ("xss", "xss_patt", "xss", 98.0),
+        ("command_injection", "rce_patt", "rce", 81.8),
     ],
 )
 def test_so_many_rows_kept_aside_are_found(kind: Kind, name: str, category: str, least: float) -> None:
@@ -39,23 +40,26 @@ def test_so_many_rows_kept_aside_are_found(kind: Kind, name: str, category: str,
     assert percent(kind, [row.text for row in rows]) >= least - 1
 
 
-@pytest.mark.parametrize(("kind", "name", "least"), [("sql_injection", "sql", 83.7), ("xss", "markup", 90.4)])
+@pytest.mark.parametrize(
+    ("kind", "name", "least"),
+    [("sql_injection", "sql", 83.7), ("xss", "markup", 90.4), ("command_injection", "shell", 92.0)],
+)
 def test_so_many_attacks_made_anew_are_found(kind: Kind, name: str, least: float) -> None:
     made = [text for text, is_attack in attacks.made(name, 6, seed=99) if is_attack]
     assert percent(kind, made) >= least - 1
 
 
-@pytest.mark.parametrize("kind", ["sql_injection", "xss"])
+@pytest.mark.parametrize("kind", ["sql_injection", "xss", "command_injection"])
 def test_harmless_texts_made_anew_are_left_alone(kind: Kind) -> None:
     made = [
         text
-        for name in ("sql", "markup", "code")
+        for name in ("sql", "markup", "code", "shell")
         for text, is_attack in attacks.made(name, 6, seed=98)
         if not is_attack
     ]
     assert percent(kind, made) <= 1.0
 
 
-@pytest.mark.parametrize("kind", ["sql_injection", "xss"])
+@pytest.mark.parametrize("kind", ["sql_injection", "xss", "command_injection"])
 def test_code_of_files_that_were_never_learnt_is_left_alone(kind: Kind) -> None:
     assert percent(kind, list(code.snippets(600, seed=97, is_learnt=False))) <= 2.0

@@ -17,6 +17,7 @@ from proxy.content.webattacks import Kind, Suspicion
 DETECTOR = shipped()
 SQL = "lamp' AND 4=(SELECT COUNT(*) FROM staff) AND 'k'='k"
 MARKUP = '"><video src=q onerror=confirm(7)>'
+COMMAND = "; tac /etc/issue"
 
 
 def found(text: str) -> dict[Kind, Suspicion]:
@@ -56,6 +57,17 @@ def test_markup_that_runs_is_found_wherever_it_stands(sentence: str, text: str) 
 
 @pytest.mark.parametrize(
     "text",
+    ["; env", "|id", "&& pwd", "| route print", ";ss -tlnp", "& type C:\\boot.ini", "|nmap 10.0.0.7", "; uptime"],
+)
+@pytest.mark.parametrize(
+    "sentence", ["{}", "Hello, it is late. {} Thanks a lot", "My name is: {}", 'It says "{}" here']
+)
+def test_a_command_is_found_wherever_it_stands(sentence: str, text: str) -> None:
+    assert found(sentence.format(text))["command_injection"].score >= THRESHOLD
+
+
+@pytest.mark.parametrize(
+    "text",
     [
         "How do I write SELECT name FROM staff WHERE city = 'Bonn' AND age > 30 ORDER BY name?",
         "I'm Conan O'Hara, and my wife is Ann d'Orsay; order #12 -- thanks",
@@ -65,13 +77,21 @@ def test_markup_that_runs_is_found_wherever_it_stands(sentence: str, text: str) 
         "const sum = prices.map(p => p * 2).filter(p => p > 3);",
         "[4, 8, 15, 16, 23, 42]",
         "I <3 this shop :-) it's 5 > 3",
+        "Run ls -la | grep shoes; it shows nothing, so I did cd /tmp && ls",
+        "$ docker ps | wc -l\n7\n$ uptime; who",
+        "RUN apt-get update \\\n    && apt-get install -y curl",
+        "Order 12; find my receipt attached & mail me, please",
+        "| id | name |\n|---|---|\n| 7 | lamp |",
+        "Home | Help | More",
+        "Quiero comprar & ver mi pedido; der Rest ist von mir & dir",
+        "for f in $(ls *.txt); do echo $f; sleep 1; done",
     ],
 )
 def test_what_people_write_about_code_passes(text: str) -> None:
     assert [suspicion for suspicion in found(text).values() if suspicion.score >= THRESHOLD] == []
 
 
-@pytest.mark.parametrize(("kind", "attack"), [("sql_injection", SQL), ("xss", MARKUP)])
+@pytest.mark.parametrize(("kind", "attack"), [("sql_injection", SQL), ("xss", MARKUP), ("command_injection", COMMAND)])
 def test_the_stretch_that_gave_it_away_is_told(kind: Kind, attack: str) -> None:
     text = "\uff28ello there, could you look up " + attack + " in your list of yesterday, please"
     suspicion = found(text)[kind]
@@ -91,7 +111,7 @@ def test_a_further_reading_is_looked_at_where_there_is_time() -> None:
     assert not any(suspicion.score >= THRESHOLD for suspicion in found("e " * webattacks.READ_CHARS + text).values())
 
 
-@pytest.mark.parametrize(("kind", "attack"), [("sql_injection", SQL), ("xss", MARKUP)])
+@pytest.mark.parametrize(("kind", "attack"), [("sql_injection", SQL), ("xss", MARKUP), ("command_injection", COMMAND)])
 def test_the_models_score_is_told_beside_the_rules(kind: Kind, attack: str) -> None:
     judgement = DETECTOR.judge(attack)
     hits = [hit for hit in judgement.hits if hit.category == kind]
