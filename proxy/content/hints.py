@@ -59,6 +59,7 @@ _WORDS = {
         r"\border\w*|\btickets?\b|\binvoices?\b|\bpackage\b|\bcase\b|\bref(?:erence)?\b|\bzip\b|\bpost(?:al|code)\w*",
         r"\brouting\b|\bblz\b|\bsort.?code\b|\bbic\b|\bswift\b|\biban\b|\bcards?\b|\btransaction\w*|\bport\b|\bpid\b",
         r"\bbug\b|\bissue\b|\bcustomer\b|\buser\b|\bids?\b|\bbooking\b|\breservation\b|\bflight\b|\blottery\b",
+        r"\btotal\b|\bmaximum\b|\brandom\b|\bbalance\b|\bsaldo\b|\bkontostand\b",
         r"\breturn(?:ed|s)\b|\berror\b|\bcode\b|\bpin\b|\bprice\b|\bamount\b|\bproduct\b|\bitem\b",
         r"licen[cs]e|passport|\btax\b|\bitin\b",
         r"\bbestell\w*|\bauftrag\w*|\brechnung\w*|\bkunden\w*|\bcommandes?\b|\bfactures?\b|\bpedidos?\b|\bfacturas?\b",

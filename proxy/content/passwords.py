@@ -29,11 +29,13 @@ _COMMANDS = (
     rf"(?i)\bConvertTo-SecureString\s+(?:-String\s+)?{_QUOTED}",
 )
 _COMMAND = re2.compile("|".join(f"(?:{command})" for command in _COMMANDS))
-_IS = r"[ \t]{0,2}(?:is|are|ist|sind|lautet|son|es|sont|est|sono|jest|to|è|é|e|är|er|:|=|は|是|为|는|은)?[ \t]{0,2}"
+_SAYS = r"(?:is|are|ist|sind|lautet|son|es|sont|est|sono|jest|to|è|é|e|är|er|:|=|は|是|为|는|은)"
+_IS = rf"[ \t]{{0,2}}{_SAYS}?[ \t]{{0,2}}"
+_NAME, _LONG_VALUE = r"[\w.@+-]{2,64}", r"([^\s/:|<>\"'`]{6,64})"
 _PAIR = re2.compile(
     r"(?i)(?:\b(?:log-?in(?: details| data)?|logins|credentials|zugang(?:sdaten)?|anmeldedaten|identifiants?|acceso"
-    r"|credenciales|credenciais|credenziali|inloggegevens|dane logowania)|доступ|логин|账号密码)"
-    rf"{_IS}[\w.@+-]{{2,64}}[ \t]?[/:|][ \t]?([^\s/:|<>\"'`]{{6,64}})"
+    r"|credenciales|credenciais|credenziali|inloggegevens|dane logowania)|доступ|логин|账号密码)[ \t]{0,2}"
+    rf"(?:{_SAYS}[ \t]{{0,2}}{_NAME}[ \t]?[/:|][ \t]?{_LONG_VALUE}|{_NAME}[:|]{_LONG_VALUE})"
 )
 _ALONE = r"(?:[^0-9A-Za-z.,:/-]|[.,:/-](?:[^0-9]|\z)|\z)"  # no part of a longer number
 _PIN = re2.compile(
@@ -43,6 +45,8 @@ _PIN = re2.compile(
     rf"(?i:{_IS})([0-9]{{4,8}}){_ALONE}"
     rf"|(?i:\b(?:cvv2?|cvc2?|csc|security code|prüfziffer|prüfnummer|cryptogramme){_IS})([0-9]{{3,4}}){_ALONE}"
 )
+# A year behind the word alone; six digits are a postal code in India.
+_OTHER_PIN = re.compile(r"PIN ?(?:19|20)[0-9]{2}|.*pin ?code.*?[0-9]{6}", re.IGNORECASE)
 _WRAPPED = r"[A-Za-z0-9_-]+(?:[ \t]?\r?\n[ \t]{0,4}[A-Za-z0-9_-]+)*"
 _DOT = r"[ \t]?(?:\r?\n)?[ \t]{0,4}\.[ \t]?(?:\r?\n)?[ \t]{0,4}"
 _BROKEN_TOKEN = re2.compile(
@@ -66,11 +70,14 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
         if not _HOLLOW.search(text[start:end]):
             yield start, end
     for match in _PAIR.finditer(text):
-        value = match[1].rstrip(".,)")
+        start, end = match.span(match.lastindex or 0)
+        value = text[start:end].rstrip(".,)")
         if _DIGIT_AND_LETTER.match(value) and not _HOLLOW.search(value):
-            yield match.start(1), match.start(1) + len(value)
+            yield start, start + len(value)
     for match in _PIN.finditer(text):
-        yield match.span(match.lastindex or 0)
+        start, end = match.span(match.lastindex or 0)
+        if not _OTHER_PIN.fullmatch(text[match.start() : end]):
+            yield start, end
     if "\n" in text:
         for match in _BROKEN_TOKEN.finditer(text):
             yield match.span()

@@ -12,19 +12,13 @@ from proxy.content.runs import Run
 _JOINED = re.compile("[A-Za-z0-9_#$€£\u00c0-\u024f\u0400-\u04ff]")
 _JOINED_RIGHT = re.compile("[A-Za-z_%$€\u00c0-\u024f\u0400-\u04ff]")
 _EXTENSION = re.compile(r" ?(?:x|ext\.? ?|#)[0-9]{1,6}(?![A-Za-z0-9])", re.IGNORECASE)
-# Words behind a number that say what it is, and that things were counted.
+# Words behind a number that say what it is.
 _LABEL = re.compile(
     r"[ \-(]{1,2}(?:office|fax|mobile|cell|home|work|desk|phone|tel)\b"
     r"|,? {1,2}(?:(?:is|ist|es|est|é|è|to|это|-) )?(?:my|mein|meine|mi|mon|meu|il mio|mijn|mój|min|мой)"
     r" (?:[\w-]{1,16} )?(?:phone|mobile|cell|number|contact|tel\w*|\w*nummer|handy\w*|mobil\w*|num[ée]ro"
     r"|portable|celular|m[óo]vil|cellulare|numer|номер|телефон)\b"
     r"| numara\w*| ?(?:まで|へ|に)お?(?:電話|連絡)|(?:로|으로) ?(?:연락|전화)| ?(?:联系|找|打给)我",
-    re.IGNORECASE,
-)
-_COUNTED = re.compile(
-    r" (?:seconds|minutes|hours|days|users|people|customers|visitors|times|records|rows|items|files|messages|requests"
-    r"|bytes|points|views|followers|euros?|dollars|[kmg]b|km|ms|menschen|personen|nutzer|kunden|personnes|clients"
-    r"|personas|pessoas|persone|mensen|osób|kişi|человек)\b",
     re.IGNORECASE,
 )
 _TRUNK = "0"  # what a national number begins with in most of the world
@@ -46,7 +40,7 @@ def phone_end(run: Run, said: str) -> int | None:
 def _is_phone(run: Run, said: str) -> bool:
     if "+" in run.prefix:
         return 6 < run.count < 16 and run.digits[0] != _TRUNK  # ITU-T E.164
-    if run.is_date or _is_measure(run) or _is_isbn(run) or run.is_amount or _COUNTED.match(run.text, run.end):
+    if run.is_date or _is_measure(run) or _is_isbn(run) or run.is_amount or _is_negative(run):
         return False
     if (said == "phone" or _LABEL.match(run.text, run.end)) and run.count < 14:
         return run.count > 6 or len(run.sizes) > 1
@@ -59,6 +53,10 @@ def _is_measure(run: Run) -> bool:
     """A decimal fraction or an IPv4 address."""
     is_fraction = len(run.sizes) == 2 and run.sizes != [4, 4]
     return set(run.between) == {"."} and (is_fraction or (len(run.sizes) == 4 and max(run.sizes) < 4))
+
+
+def _is_negative(run: Run) -> bool:
+    return run.before == "-" and run.text[max(0, run.start - 2) : run.start - 1].isspace()
 
 
 def _is_isbn(run: Run) -> bool:

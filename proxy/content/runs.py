@@ -19,6 +19,12 @@ _CODES = "EUR|USD|GBP|CHF|PLN|TRY|RUB|JPY|INR|SEK|NOK|DKK|zł|Ft|kr|Kč|TL|lei|�
 _AMOUNT_BEHIND = re.compile(
     rf"(?:[.,][0-9]{{1,2}}(?![0-9]))? ?(?:{_SIGNS}(?![0-9])|(?:{_CODES})(?![A-Za-z]))", re.IGNORECASE
 )
+_COUNTED = re.compile(
+    r" (?:seconds|minutes|hours|days|users|people|customers|visitors|times|records|rows|items|files|messages|requests"
+    r"|bytes|points|views|followers|euros?|dollars|[kmg]b|km|ms|menschen|personen|nutzer|kunden|personnes|clients"
+    r"|personas|pessoas|persone|mensen|osób|kişi|человек)\b",
+    re.IGNORECASE,
+)
 _AMOUNT_BEFORE = re.compile(rf"(?:{_SIGNS}|\b(?:EUR|USD|GBP|CHF|Rp|Rs)\.?) ?\Z", re.IGNORECASE)
 
 
@@ -73,9 +79,11 @@ class Run:
 
     @property
     def is_amount(self) -> bool:
-        """Is it money?"""
+        """Is it money, or the number of something, or a fraction in hundredths?"""
         return (
-            _AMOUNT_BEHIND.match(self.text, self.end) is not None
+            (self.between == ["."] and self.sizes[1] < 3)
+            or _COUNTED.match(self.text, self.end) is not None
+            or _AMOUNT_BEHIND.match(self.text, self.end) is not None
             or _AMOUNT_BEFORE.search(self.text, max(0, self.start - 5), self.start) is not None
         )
 

@@ -59,6 +59,7 @@ _FOREIGN = (
 _PASSWORD = re.compile(f"{_ENGLISH}|{_FOREIGN}", re.IGNORECASE)
 _PASSWORD_ABROAD = re.compile(_FOREIGN, re.IGNORECASE)
 _SHORT = re.compile(r"(?:pass|pw|ww|mdp)\b", re.IGNORECASE)  # words that mean other things, too
+_PASSES = re.compile(r"pass\b")
 # In front of a word for passwords: whose it is, so that what follows is one.
 _WHOSE = re.compile(
     r"\bmy \Z|\b(?:user(?:name)?|log-?in|usuario|benutzer(?:name)?|логин)\b[^\n]{1,40}\Z", re.IGNORECASE
@@ -76,7 +77,9 @@ _INNOCENT = re.compile(
     r"(?:public(?:[ _-]?key)?|fake|dummy|mock|example|sample|invalid|wrong|non[a-z]{0,12}|not)[ _-]?\Z", re.IGNORECASE
 )
 _LONGEST_NAME = 24
-_VARIABLE = re.compile(r"[a-z]+(?:_[a-z]+)+\d{0,2}|[a-z]+_v\d|\w+(?:/[\w-]+)*/[\w-]+\.[a-z]{2,4}")
+_VARIABLE = re.compile(
+    r"[a-z]+(?:_[a-z]+)+\d{0,2}|[a-z]+_v\d|\w+(?:/[\w-]+)*/[\w-]+\.[a-z]{2,4}|(?:[a-z]+[+-])+\w{1,3}|\d+[a-z]+"
+)
 _FIELD = re.compile(r"[a-z]\w{0,24}(?:\.[a-z]\w{0,24}){2,}")
 _ODD = re.compile(r"[A-Za-z][_=!@#$%^&*~-][A-Za-z]")
 _DIGIT = re.compile(r"\d")
@@ -156,6 +159,8 @@ def _is_said(text: str, start: int, said: str, end: int) -> bool:
         return (line >= 0 or start < _LONGEST_LABEL) and _LINE_END.match(text, end) is not None
     if _WHOSE.search(text, max(0, start - _LOOK_BACK), start):
         return True
+    if _PASSES.match(said) and text[max(0, start - 2) : start - 1].isalpha():
+        return False  # as in `all tests pass: node20`
     return _ASSIGNS.search(said) is not None or (
         _PASSWORD_ABROAD.search(said) is not None and _SHORT.match(said) is None
     )

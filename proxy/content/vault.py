@@ -26,8 +26,9 @@ MAX_VALUES = 500  # of a session; what comes on top is masked one way
 MAX_CHARS = 65_536  # in them
 NONCE_BYTES = 12  # NIST SP 800-38D section 8.2.2
 _NAMES = "|".join(kind.upper() for kind in (*KINDS, LITERAL))
-# Models like to write [EMAIL\_1] or \[EMAIL_1\], for Markdown's sake, forget one of the two, and change capitals.
-PLACEHOLDER = re.compile(rf"\\?\[({_NAMES})\\?_([1-9][0-9]{{0,3}})\\?\]", re.IGNORECASE | re.ASCII)
+# Models like to write [EMAIL\_1] or \[EMAIL_1\], for Markdown's sake, forget the first of the two, and change capitals.
+# A backslash in front alone may be the visitor's own, in front of what was masked.
+PLACEHOLDER = re.compile(rf"(\\)?\[({_NAMES})\\?_([1-9][0-9]{{0,3}})(?(1)\\|\\?)\]", re.IGNORECASE | re.ASCII)
 _BESIDE = re.compile(r"[\W_]+")
 
 
@@ -199,4 +200,4 @@ def _identity(site: str, session: str) -> bytes:
 
 def restored(text: str, values: Mapping[str, str]) -> str:
     """The text with what its placeholders stand for. One that stands for nothing stays."""
-    return PLACEHOLDER.sub(lambda match: values.get(f"[{match[1].upper()}_{match[2]}]", match[0]), text)
+    return PLACEHOLDER.sub(lambda match: values.get(f"[{match[2].upper()}_{match[3]}]", match[0]), text)

@@ -21,7 +21,7 @@ class Restore:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
-        self._most = Counter(match[1] for match in map(PLACEHOLDER.fullmatch, values) if match)
+        self._most = Counter(match[2] for match in map(PLACEHOLDER.fullmatch, values) if match)
         self._text = ""
         self.hits: Counter[str] = Counter()
 

@@ -39,6 +39,7 @@ def test_a_password_is_known_by_what_takes_it(text: str, value: str) -> None:
         "mysql -u root -p shop1234", "mysql -P3306 -h db1", "sshpass -p $PASS1 ssh x", "docker run -p 8080:80 x",
         "mysql -p${DB_PASS1}", "docker login -p your-token1", "login at 10:30:00", "login: https://a.example/x1y2z3",
         "log-in: ann/reports on 2 pages", "login page 1/2", "credentials: ann : password",
+        "Login page / dashboard2", "PIN 2024 edition", "pincode 560001", "my pin code: 560001",
         "GPIO pin 4711", "pin 12", "pins 4711", "PIN 4711-22", "PIN 4711.5", "spin: 4711", "CVV 12345", "cvc 12",
         "identified by 4711", "net use 1", "I bought a pin for 4711 yen",
     ],

@@ -306,6 +306,8 @@ def test_an_account_is_found_behind_its_word(before: str, number: str) -> None:
         "routing number 021000021", "account charged 15.868.764,00 €", "account charged $15868764",
         "account from 20240131",
         "account opened 17.07.12", "account 1234567 kr",
+        "account balance is 123456.78", "the account has 1234567 points", "account balance 1234567",
+        "account: 123456.78",
     ],
 )  # fmt: skip
 def test_a_number_that_no_account_word_announces_is_left(text: str) -> None:
@@ -388,6 +390,7 @@ def test_a_phone_is_found_by_the_word_beside_it(text: str, phone: str) -> None:
         "call 123456789012345678",
         "is 0-257-11336-3 here", "phone repaired by 21.07.09", "phone since 13-07-94", "phone since 20120823",
         "my phone cost 1234567 kr", "call returned 314151669", "phone 1.234.567,00 €", "phone: $1234567",
+        "the total number is 1234567", "contact lens -2.25 / -1.75 180", "phone -1234567",
         "0049000028911", "0012345678901", "00012345678901", "004912345678", "0049170123456789",
     ],
 )  # fmt: skip

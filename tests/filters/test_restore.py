@@ -26,9 +26,7 @@ def test_a_placeholder_becomes_its_value_also_when_it_arrives_in_pieces() -> Non
     )
 
 
-@pytest.mark.parametrize(
-    "spelling", ["[EMAIL_1]", r"\[EMAIL_1\]", r"[EMAIL\_1]", r"\[EMAIL\_1\]", r"[EMAIL_1\]", r"\[EMAIL_1]"]
-)
+@pytest.mark.parametrize("spelling", ["[EMAIL_1]", r"\[EMAIL_1\]", r"[EMAIL\_1]", r"\[EMAIL\_1\]", r"[EMAIL_1\]"])
 def test_backslashes_that_markdown_wants_are_no_obstacle(spelling: str) -> None:
     assert run(VALUES, f"a {spelling} b") == "a ann@shop.org b"
     assert run(VALUES, *f"a {spelling} b") == "a ann@shop.org b"
@@ -41,6 +39,10 @@ def test_backslashes_that_markdown_wants_are_no_obstacle(spelling: str) -> None:
 def test_what_stands_for_nothing_stays(text: str) -> None:
     assert run(VALUES, f"a {text}") == f"a {text}"
     assert run(VALUES, *f"a {text}") == f"a {text}"
+
+
+def test_a_backslash_in_front_alone_stays() -> None:
+    assert run(VALUES, r"a \[EMAIL_1] b") == run(VALUES, *r"a \[EMAIL_1] b") == r"a \ann@shop.org b"
 
 
 @pytest.mark.parametrize("spelling", ["[email_1]", "[Email_1]", r"\[Email\_1\]", r"[email_1\]"])
