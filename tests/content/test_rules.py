@@ -45,7 +45,7 @@ def test_a_rule_leaves_its_counterexamples_alone(rule: Rule) -> None:
         "{{ url_for('static', filename='a.css') }} gives 404",
         "{{ 'style.css' | asset_url | stylesheet_tag }}",
         "{{ app.request.locale }} in Symfony, {{ $parent.item.name }} in AngularJS, {{ window.location.href }} in Vue",
-        "{{ config['port'] }} in Ansible, {{ os.Getenv \"TITLE\" }} in Hugo, {{ env \"DB_PASSWORD\" }} in Helmfile",
+        '{{ config[\'port\'] }} in Ansible, {{ os.Getenv "TITLE" }} in Hugo, {{ env "DB_PASSWORD" }} in Helmfile',
         "{$smarty.server.REQUEST_URI} is empty",
         "<%= File.basename(path) %> and <%= require('./header.html').default %>",
         "f'{self.__dict__}' and '{0.__class__.__name__}'.format(self)",
