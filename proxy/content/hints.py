@@ -34,7 +34,7 @@ _WORDS = {
         r"\btext(?:ed)? (?:me|us)\b|\bdial\b|\bcall(?:ed|ing|s)?\b|\breach\b|\bring\b|\bphon(?:e|ed|ing) (?:me|us)\b",
         r"\banswering\b|\bmessages? to\b|\bregistered\b|\bhotline\b|\bcontact(?:s|ed|er|ez|ar\w*|o|e)?\b",
         r"\bdesk\b|\bviber\b|\bsignal\b",
-        r"\btelegram\b|\btelefon\w*|\bhandy\w*|\bmobil\w*",
+        r"\bfijo\b|\blandline\b|\bfestnetz\w*|\bmob\b|\bph[.:]|\btelegram\b|\btelefon\w*|\bhandy\w*|\bmobil\w*",
         r"rufnummer|\banrufen\b|\bruf\w* mich|r[üu]ckruf\w*|\berreich(?:e|en|st|t|bar)\b|durchwahl",
         r"\bgsm\b|\bcontat\w*|\bkontakt\w*",
         r"\brappel\w*|joignable|\brecapito\b|\bfixe\b|\bwhats\b|\bfone\b|\bzap\b|\bbereik\w*",
@@ -68,10 +68,10 @@ _WORDS = {
 }
 _WORD = re2.compile("(?i)" + "|".join(f"(?P<{kind}>{'|'.join(words)})" for kind, words in _WORDS.items()))
 _NUMBER_WORD = re2.compile(
-    "(?i)number|numero|número|numéro|nummer|numeroni|numer|nomor|numărul|номер|رقم|号码|號碼|番号|번호|नंबर|nomor"
+    r"(?i)number|\bmy no\b|numero|número|numéro|nummer|numeroni|numer|nomor|numărul|номер|رقم|号码|號碼|番号|번호|नंबर"
 )
 _JUST_NUMBER = re.compile(
-    r"\W{0,3}(?:(?:is|ist|es|est|è|é|e|er|är|on|to|meu|saya|le|el|die|ي|는|은)\W{1,3}){0,2}\Z", re.IGNORECASE
+    r"\W{0,3}(?:(?:is|was|ist|es|est|è|é|e|er|är|on|to|meu|saya|le|el|die|ي|는|은)\W{1,3}){0,2}\Z", re.IGNORECASE
 )
 _NO_DIGITS = str.maketrans(dict.fromkeys("0123456789", " "))
 LOOK_BACK = 64  # characters in which a word announces a number

@@ -17,12 +17,12 @@ from proxy.content.hints import Hints
 from proxy.content.phones import phone_end
 from proxy.content.runs import Run, runs
 
-_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=IBAN))[A-Za-z]{2}[0-9]{2}(?=[ \-\t\r\n]{0,3}[A-Za-z0-9])")
+_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=IBAN))[A-Za-z]{2}[0-9]{2}(?=[ ./\-\t\r\n]{0,3}[A-Za-z0-9])")
 _IBAN_APART = re.compile(
     r"(?:(?<![A-Za-z0-9])|(?<=IBAN))[A-Z]{2}(?: {1,2}[0-9] {0,2}|[0-9] {1,2})[0-9](?= {0,2}[A-Z0-9])"
 )
 _IBAN_GOES_ON = re.compile(r"[A-Za-z0-9]")
-_IBAN_BETWEEN = re.compile(r"[ \-\t\r\n]{1,3}")
+_IBAN_BETWEEN = re.compile(r"[ ./\-\t\r\n]{1,3}")
 # Cards in their own grouping, whatever one separator that is; a list of numbers has a comma and a space.
 _PRINTED = re.compile(
     r"(?<![0-9A-Za-z])[0-9]{4}([^0-9A-Za-z,:]{1,3}|,)(?:[0-9]{4}\1[0-9]{4}(?:\1[0-9]{1,4}){0,2}|[0-9]{6}\1[0-9]{4,5})"

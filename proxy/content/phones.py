@@ -73,6 +73,8 @@ def _has_form(run: Run) -> bool:
         area, exchange = run.digits[-10], run.digits[-7]
         if min(area, exchange) > "1":
             return True
+    if sizes == [1, 3, 3, 2, 2] and "(" in run.between[0] and run.digits[0] in "78":
+        return True  # Russia, Kazakhstan
     if len(sizes) == 1 and _is_international(run.digits):
         return True
     if run.digits[0] != _TRUNK or run.digits.startswith("000") or (sizes[0] == 1 and len(sizes) < 3):

@@ -28,7 +28,8 @@ _RANK = {
 # Nothing of what is looked for is without a digit, an @ or its spelling, the underscore of a token, or the sign of a
 # password.
 _WORTH_A_LOOK = re2.compile(
-    r"(?i)[0-9@_]|[(\[] ?at ?[)\]]|&commat| dot [a-z]|[a-z][#$%^*+~!][a-z]|\s-p\S|identified by|with password"
+    r"(?i)[0-9@_]|[(\[{] ?at ?[)\]}]|&commat| dot [a-z]|arroba|arobase|chiocciola|klammeraffe|собака| at [a-z]+\."
+    r"|[a-z][#$%^*+~!][a-z]|\s-p\S|identified by|with password"
 )
 _NUMBERS = ("card", "iban", "account", "phone", "ssn", "policy")
 _LETTER = "A-Za-z0-9\u00c0-\u024f\u0370-\u03ff\u0400-\u052f\u0590-\u05ff\u0620-\u064a\u0900-\u097f\u0300-\u036f"
@@ -39,12 +40,18 @@ _COMMON = (
     "com|org|net|info|biz|edu|gov|io|dev|app|ai|eu|de|ch|fr|es|pt|br|nl|pl|cz|sk|hu|ro|bg|gr|tr|ru|ua|uk|ie|dk|se|fi|ee|lv|lt"
     "|cn|jp|kr|tw|hk|sg|th|vn|id|in|pk|il|ae|sa|ir|eg|ma|za|ng|ke|au|nz|ca|mx|ar|cl|co|pe|example|test"
 )
-_AT_SPELLED, _DOT_SPELLED = r" ?[(\[] ?at ?[)\]] ?", r" ?[(\[] ?dot ?[)\]] ?"
+_AT_SPELLED, _DOT_SPELLED = r" ?[(\[{] ?at ?[)\]}] ?", r" ?[(\[{] ?dot ?[)\]}] ?"
+_AT_ABROAD = " (?:arroba|arobase|chiocciola|klammeraffe|собака) "
+_DOT_ABROAD = " (?:punto|ponto|point|punkt|точка) "
+_MAILERS = "gmail|googlemail|yahoo|hotmail|outlook|icloud|gmx|web|aol|proton(?:mail)?|mail|yandex|qq|163"
+_NAME = r"[\w-]{2,62}"
 _APART = re2.compile(
-    r"(?i)(?:^|[^\w.+%-])((?:\w[\w.+%-]{0,63})(?:"
-    rf"(?: {{1,2}}@ {{0,2}}| {{0,2}}@ {{1,2}})(?:[\w-]{{1,62}}\.){{1,4}}(?:{_COMMON})"
-    rf"|(?: at |{_AT_SPELLED})[\w-]{{2,62}}(?:(?: dot |{_DOT_SPELLED}|\.)[\w-]{{2,62}}){{0,3}}"
-    rf"(?: dot |{_DOT_SPELLED})(?:{_COMMON})"
+    r"(?i)(?:^|[^\w.+%-])(\w[\w.+%-]{0,63}(?:"
+    rf"(?: {{1,2}}@ {{0,2}}| {{0,2}}@ {{1,2}})(?:[\w-]{{1,62}}(?:\.| \. )){{1,4}}(?:{_COMMON})"
+    rf"|@(?:{_NAME}\.)?{_NAME},(?:{_COMMON})"
+    rf"|(?: at |{_AT_SPELLED}){_NAME}(?:(?: dot |{_DOT_SPELLED}|\.){_NAME}){{0,3}}(?: dot |{_DOT_SPELLED})(?:{_COMMON})"
+    rf"|(?:{_AT_SPELLED}|{_AT_ABROAD}){_NAME}(?:(?:\.|{_DOT_ABROAD}){_NAME}){{0,3}}(?:\.|{_DOT_ABROAD})(?:{_COMMON})"
+    rf"| at (?:{_MAILERS})\.(?:{_COMMON})"
     r"))(?:[^\w.-]|[.-](?:\W|\z)|\z)"
 )
 _PROSE = frozenset(
@@ -54,9 +61,13 @@ _PROSE = frozenset(
         *("online", "only", "out", "page", "price", "read", "sale", "see", "seen", "shop", "site", "sold", "start"),
         *("starting", "that", "them", "there", "this", "try", "us", "visit", "was", "watch", "we", "website", "were"),
         *("work", "working", "works", "you", "got", "has", "have", "my", "the", "use", "with", "and"),
+        *("account", "address", "addresses", "accounts", "mailbox", "inbox", "mail", "email", "login", "log", "sign"),
+        *("in", "problem", "problems", "signed", "logged", "registered", "user", "users"),
+        *("people", "stuck", "then", "up"),
     )
 )
 _NO_WORD = re.compile(r"\W")
+_MAY_HAVE_EMAIL = re2.compile(rf"(?i)[@(\[{{&]|%40| dot |{_AT_ABROAD}| at (?:{_MAILERS})\.")
 _EMAIL = re.compile(
     rf"(?<![{_LETTER}_])([{_LETTER}_][{_LETTER}.+%_'&/=~-]{{0,63}}){_AT}(?![1-9]x[.@])"
     rf"(?:[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])?{_DOT}){{1,8}}(xn--[A-Za-z0-9-]{{2,59}}|(?:(?![0-9])[{_LETTER}]){{2,24}})"
@@ -114,7 +125,7 @@ def _found(text: str, kinds: Collection[str]) -> list[Span]:
 
 
 def _has_email(text: str) -> bool:
-    return "@" in text or "(" in text or "[" in text or "%40" in text or "&" in text or " dot " in text
+    return _MAY_HAVE_EMAIL.search(text) is not None
 
 
 def _emails(text: str) -> Iterator[Span]:

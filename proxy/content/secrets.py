@@ -32,10 +32,11 @@ _CURL_USER = re2.compile(r"(?:\s-u|--user)[ =]?[\"']?[^\s:\"']{1,64}:([^\s\"']{4
 _AUTHORIZATION = re2.compile(
     r"(?i)authorization[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?:(?:bearer|basic|token|apikey)\s{1,2})?([A-Za-z0-9_.~+/=:-]{12,1000})"
 )
+_BEARER = re2.compile(r"(?i)\bbearer\s+([A-Za-z0-9_.~+/-]{20,1000}=*)")
 _WORDS = (
-    r"(?:token|secrets?|passwords?|passwd|pwd|passphrase|passcode|passwort|kennwort|contrase(?:ñ|n)a|clave|mot de passe"
-    r"|senha|palavra-passe|wachtwoord|has[lł]o|парол[ья]|密码|密碼|口令|パスワード|暗証番号|비밀번호|비번|암호"
-    r"|كلمة (?:المرور|السر)|पासवर्ड|parol[ae](?: d'ordine|m\b)?|şifre(?:m|si)?|\bpass\b|\bpw\b|\bmdp\b|\bww\b"
+    r"(?:token|secrets?|pass?wor[dt]s?|passwd|pwd|passphrase|passcode|passwort|kennwort|contrase(?:ñ|n)a|clave"
+    r"|mot de passe|senha|palavra-passe|wachtwoord|has[lł]o|парол[ья]|密码|密碼|口令|パスワード|暗証番号|비밀번호|비번"
+    r"|암호|كلمة (?:المرور|السر)|पासवर्ड|parol[ae](?: d'ordine|m\b)?|şifre(?:m|si)?|\bpass\b|\bpw\b|\bmdp\b|\bww\b"
     r"|(?:api|access|auth|private|secret|signing|encryption)[ _-]?keys?"
     r"|(?:account|license)[ _-]?keys?|access[ _-]?id|client[ _-]?(?:secret|srt|id)|app[ _-]?(?:secret|id)"
     r"|schlüssel|\bclé|\bclave|\bchave|\bllave|\bchiave|\bklucz|ключ|密钥|密鑰|キー"
@@ -44,14 +45,14 @@ _WORDS = (
 _WORD = re2.compile("(?i)" + _WORDS)
 # What may stand behind the word in code and prose, and the beginning of the value.
 _VALUE = re.compile(
-    r"[A-Za-z0-9_.\[\]-]{0,32}[\"'`\\]{0,3}"
+    r"[A-Za-z0-9_.\[\]-]{0,32}[\"'`*\\]{0,3}"
     r"(?:(?:\s(?:for|of|on|to|in|at|de|del|do|da|du|von|für|zu|zum|pour|sur|per|di|van|voor|dla|do|для|от|к)(?:\s[\w'-]{1,20}){1,3}?"
     r"|(?P<topic>\s(?!is|are|ist|lautet|est?|é|è|to)[\w'-]{1,20}))(?=\s{0,2}(?:[:=](?!//)|(?:is|ist|est?)\b)))?"
-    r"(?:\s{0,8}(?:=>|:{1,3}=|->|==?|:|\|\|:?|,|>|是|为|為|は|는|은)|\s{1,3}(?:is|are|ist|lautet|es|est|é|è|to|هي|هو|है)\b:?|\s)"
-    r"\s{0,8}(?:[a-z]{1,8}\()?\\?(?P<quote>[\"'`(]?)(?P<value>(?:[^\s\"'`<]|<(?!/)){6,64})",
+    r"(?:\s{0,8}(?:=>|:{1,3}=|->|==?|:|\|\|:?|,|>|→|\||是|为|為|は|는|은)\*{0,3}|\s-(?=\s)|\s{1,3}(?:is|are|ist|lautet|es|est|é|è|to|هي|هو|है)\b:?|\s)"
+    r"\s{0,8}(?:```\w{0,8}\s{1,4})?(?:[a-z]{1,8}\()?\\?(?P<quote>[\"'`(]?)(?P<value>(?:[^\s\"'`<]|<(?!/)){6,64})",
     re.IGNORECASE,
 )
-_ENGLISH = "pass|pwd|pw"
+_ENGLISH = "pass?w|pass|pwd|pw"
 _FOREIGN = (
     r"passwort|kennwort|contrase|clave|mot de passe|mdp|senha|palavra-passe|wachtwoord|ww|has[lł]o|парол|密"
     r"|口令|パス|暗証|비밀|비번|암호|كلمة|पासवर्ड|parol|şifre"
@@ -84,7 +85,7 @@ _FIELD = re.compile(r"[a-z]\w{0,24}(?:\.[a-z]\w{0,24}){2,}")
 _ODD = re.compile(r"[A-Za-z][_=!@#$%^&*~-][A-Za-z]")
 _DIGIT = re.compile(r"\d")
 _SIGN = re.compile(r"[=:>]")
-_ASSIGNS = re.compile(r"[=:>|,是为為は]|[는은]\s|\s(?:is|are|ist|lautet|es|est|é|è|to|هي|هو|है)\s", re.IGNORECASE)
+_ASSIGNS = re.compile(r"[=:>→|,是为為は]|[는은]\s|\s(?:is|are|ist|lautet|es|est|é|è|to|هي|هو|है)\s", re.IGNORECASE)
 _REST = re.compile(r"(?:[^\s\"'`<]|<(?!/))*")
 _ENDS = ".,;:)]}>\\"  # what doesn't belong to a value at its end; of a password ! and ? may
 # Where the script has no blanks, or puts particles behind: the value is the ASCII in front.
@@ -104,7 +105,7 @@ def secrets(text: str) -> Iterator[Span]:
     if "PRIVATE KEY" in text or "PuTTY" in text:
         for match in _KEY_BLOCK.finditer(text):
             yield Span(match.start(), match.end(), "secret")
-    for pattern in (_IN_URL, _CURL_USER, _AUTHORIZATION):
+    for pattern in (_IN_URL, _CURL_USER, _AUTHORIZATION, _BEARER):
         for match in pattern.finditer(text):
             if not _is_hollow(match[1]) and (pattern is _IN_URL or _is_mixed(match[1])):
                 yield Span(match.start(1), match.end(1), "secret")
