@@ -233,7 +233,7 @@ class _Speller:
             self._nested.append(self._line)
         left = "s" if self._text[start - 1 : start].isspace() else "g"
         right = "s" if self._text[end : end + 1].isspace() else "g"
-        self._add(f"{_SIGNS[sign]}{self._before}{line}z{left}{right}", start, end)
+        self._add(f"{_SIGNS[sign.lower()]}{self._before}{line}z{left}{right}", start, end)
         self._begin(_SEPARATOR)
 
     def _quote(self, quote: str, start: int, end: int) -> None:

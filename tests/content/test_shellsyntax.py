@@ -22,6 +22,7 @@ from proxy.content.shellsyntax import spell
         ("7&nl", "numb mnnzgg kreadnl endt"),
         ("zed\n;nl", "word lwnz slnzsg kreadnl endt"),
         ("zed\\n nl", "word nwnzgs kreadnl endt"),
+        ("zed\\N nl", "word nwnzgs kreadnl endt"),
         ("$(nl) $((1)) <(nl)", "dbnzgg kreadnl parc ernzsg xnumb parc parc rrnzsg kreadnl parc endt"),
         ("`nl` zed", "tbnzgg kreadnl tick word endt"),
         ("```\nnl", "lbnz llnz breadnl endt"),
@@ -127,7 +128,7 @@ def test_words_are_found_again_in_the_text() -> None:
     assert text[slice(*spelling.place(start, start + len("kreadnl ptha")))] == "nl /zeds"
 
 
-@given(st.text(st.sampled_from("ab1'\"`<>/=-#*(){}[];:|&$@_ \n\\%~.,?!\u2019é"), max_size=60))
+@given(st.text(st.sampled_from("ab1nN'\"`<>/=-#*(){}[];:|&$@_ \n\\%~.,?!\u2019é"), max_size=60))
 @settings(deadline=None)
 def test_every_text_can_be_spelled(text: str) -> None:
     spelling = spell(text)
