@@ -18,7 +18,11 @@ from proxy.content import Span
 from proxy.content.passwords import passwords
 from proxy.content.tokens import FORMS, named_tokens
 
-_TOKEN = re2.compile(r"(?:^|[^A-Za-z0-9_])(" + "|".join(form for forms in FORMS.values() for form in forms) + ")")
+_options = re2.Options()
+_options.max_mem = 32 << 20  # bytes of remembered states; with RE2's 8 MiB it forgets, and complains, on long texts
+_TOKEN = re2.compile(
+    r"(?:^|[^A-Za-z0-9_])(" + "|".join(form for forms in FORMS.values() for form in forms) + ")", _options
+)
 _KEY_BLOCK = re2.compile(
     r"-----BEGIN[ A-Z0-9_-]{0,60}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-[^-]){40,}(?:-----END[ A-Z0-9_-]{0,60}-----)?"
     r"|PuTTY-User-Key-File-\d:(?:[^\x00]){40,}"
