@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 Codes: TypeAlias = NDArray[np.uint64]
 Indices: TypeAlias = NDArray[np.int64]
 
-BITS = 18  # 2 ** BITS weights of one byte each
+BITS = 18  # 2 ** BITS weights of one byte each, where a model says nothing else
+MOST_BITS = 20  # that a model may have
 FEATURES = 8  # of each word
 BLOCK = 4096  # characters looked at in one go
 OVERLAP = 512  # and what two blocks share, so that what a cut would split is whole in one of them
@@ -44,7 +45,7 @@ _REACHES_BACK = np.array([[False, False, *[True] * 6], [False] * 4 + [True] * 4,
 _FACTOR = 0x9E3779B97F4A7C15  # odd, so it has an inverse modulo 2 ** 64
 _MODULUS = 1 << 64
 _MIX = tuple(map(np.uint64, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)))
-_HALF, _UNUSED = np.uint64(32), np.uint64(64 - BITS)  # bits
+_HALF = np.uint64(32)  # bits
 _HEAD, _WHOLE_HEAD = "<3d", "<2d"
 _SPACE, _LETTER, _SIGN = 0, 1, 2  # a sign is a word by itself: scripts that are written without spaces
 
@@ -62,7 +63,8 @@ class Stretch:
 class Model:
     """Weights of one byte, in units of `unit`; `toll` is what each word costs, `start` what every text begins with.
 
-    `whole`, in units of `whole_unit`, and `whole_start` are the same for whole texts; a model may be without.
+    `whole`, in units of `whole_unit`, and `whole_start` are the same for whole texts; a model may be without. There are
+    2 ** n weights, and n is its own: n-grams that share a weight by chance are fewer in a larger model.
     """
 
     weights: NDArray[np.int8]
@@ -72,6 +74,10 @@ class Model:
     whole: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     whole_unit: float = 0.0
     whole_start: float = 0.0
+
+    @property
+    def bits(self) -> int:
+        return len(self.weights).bit_length() - 1
 
     def best(self, text: str) -> Stretch:
         """The stretch of the text that is most likely what the model was trained to find."""
@@ -84,7 +90,7 @@ class Model:
         words = _words(text)
         if not len(words.starts):
             return Stretch(self.start, offset, offset)
-        found = _grams(words)
+        found = _grams(words, self.bits)
         weights = self.weights.take(found)
         _forget_repeated(found, weights)
         sums = (weights.sum(axis=1, dtype=np.int64) * self.unit - self.toll).cumsum()
@@ -118,11 +124,13 @@ def dump(model: Model) -> bytes:
 def load(data: bytes) -> Model:
     """The model that `dump` wrote. Raises zlib.error or ValueError for other bytes."""
     plain = zlib.decompress(data)
-    size = struct.calcsize(_HEAD)
-    end = size + (1 << BITS)
-    if len(plain) not in (end, end + struct.calcsize(_WHOLE_HEAD) + (1 << WHOLE_BITS)):
+    size, more = struct.calcsize(_HEAD), struct.calcsize(_WHOLE_HEAD) + (1 << WHOLE_BITS)
+    ends = [size + (1 << bits) for bits in range(BITS, MOST_BITS + 1)]
+    end = next((end for end in ends if len(plain) in (end, end + more)), None)
+    if end is None:
         raise ValueError(
-            f"a model has {1 << BITS} weights, not {len(plain) - size}, and none or {1 << WHOLE_BITS} more"
+            f"a model has 2 ** {BITS} to 2 ** {MOST_BITS} weights, not {len(plain) - size}, and none or"
+            f" {1 << WHOLE_BITS} more"
         )
     model = Model(np.frombuffer(plain[size:end], np.int8), *struct.unpack_from(_HEAD, plain))
     if len(plain) == end:
@@ -146,9 +154,9 @@ def share(count: int) -> float:
     return float(1 / np.sqrt(count + SHORT))
 
 
-def features(text: str) -> Indices:
-    """Which weights each word of a text (at most BLOCK characters) has: shape (words, FEATURES)."""
-    return _grams(_words(text))
+def features(text: str, bits: int = BITS) -> Indices:
+    """Which of 2 ** bits weights each word of a text (at most BLOCK characters) has: shape (words, FEATURES)."""
+    return _grams(_words(text), bits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +198,7 @@ def _words(text: str) -> _Words:
     return _Words(starts, ends, hashes, stems)
 
 
-def _grams(words: _Words) -> Indices:
+def _grams(words: _Words, bits: int) -> Indices:
     """The features of each word: itself, its stem, and both with the words before it."""
     one, two, three, four = _MIX
     count = len(words.starts)
@@ -209,7 +217,7 @@ def _grams(words: _Words) -> Indices:
     found *= two
     found ^= found >> _HALF
     found *= one
-    found >>= _UNUSED
+    found >>= np.uint64(64 - bits)
     places = found.view(np.int64)  # far below the sign
     beginning = places[:BACK]
     beginning[_REACHES_BACK[: len(beginning)]] = NOTHING

@@ -19,11 +19,12 @@ from proxy.content import linear
 from scripts.training import corpus, fit, sentences, validate
 
 WEIGHTS = Path(linear.__file__).with_name("injection.bin")
+BITS = 20  # 2 ** BITS weights: with a quarter of them, everyday texts share too many with attacks by chance
 COUNT = 24  # sentences made of each template
 BENIGN = 8.0  # how much a harmless text counts beside an attack: being left alone matters more
-LENIENT = 0.7  # log-odds given to every text: BENIGN makes an attack seem less likely by more than that
-WHOLE_LENIENT = 1.5  # likewise, for whole texts
-LEAST = 250  # harmless sentences of a language count as if there were so many
+LENIENT = -0.3  # log-odds given to every text, chosen by what is taken for an attack in cross-validation
+WHOLE_LENIENT = 1.5  # for whole texts: BENIGN makes an attack seem less likely by more than that
+LEAST = 500  # harmless sentences of a language count as if there were so many
 MOST_TIMES = 6.0
 
 
@@ -54,7 +55,7 @@ def known() -> Iterator[Known]:
 def trained(without: int | None = None, folds: int = validate.FOLDS) -> linear.Model:
     """The model, or one that knows nothing of a fold."""
     rows = [row for row in known() if without is None or row.place is None or row.place % folds != without]
-    texts = fit.texts((row.text, row.is_attack, row.weight) for row in rows)
+    texts = fit.texts(((row.text, row.is_attack, row.weight) for row in rows), BITS)
     return made(fit.train(texts), fit.train_whole(texts))
 
 

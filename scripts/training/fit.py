@@ -39,6 +39,7 @@ class Texts:
     begins: Places
     labels: Floats  # 1 for an attack, 0 for none
     weights: Floats
+    bits: int = linear.BITS  # of 2 ** bits places
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,21 @@ class Fit:
     start: float
 
 
-def texts(rows: Iterable[tuple[str, bool, float]]) -> Texts:
+def texts(rows: Iterable[tuple[str, bool, float]], bits: int = linear.BITS) -> Texts:
     """From rows of text, whether it is an attack, and how much it counts. Texts without a word are left out."""
-    kept = [(found, is_attack, weight) for text, is_attack, weight in rows if len(found := _features(text))]
+    kept = [(found, is_attack, weight) for text, is_attack, weight in rows if len(found := _features(text, bits))]
     lengths = np.array([len(found) for found, _, _ in kept])
     return Texts(
         np.concatenate([found for found, _, _ in kept]),
         np.concatenate(([0], np.cumsum(lengths)[:-1])),
         np.array([float(is_attack) for _, is_attack, _ in kept]),
         np.array([weight for _, _, weight in kept]),
+        bits,
     )
 
 
-def _features(text: str) -> NDArray[np.int32]:
-    return linear.features(text[: linear.BLOCK]).astype(np.int32)
+def _features(text: str, bits: int) -> NDArray[np.int32]:
+    return linear.features(text[: linear.BLOCK], bits).astype(np.int32)
 
 
 class Adam:
@@ -88,7 +90,7 @@ def train(data: Texts, rounds: int = ROUNDS, times: int = TIMES, toll: float = T
 
 def _train(data: Texts, rounds: int, seed: int, toll: float) -> Fit:
     chance = np.random.default_rng(seed)
-    size = 1 << linear.BITS
+    size = 1 << data.bits
     learnt = np.zeros(size + 1)  # the weights, and the start behind them
     learnt[-1] = -2.0
     state = Adam(size + 1)
@@ -117,7 +119,8 @@ def _some(data: Texts, wanted: NDArray[np.bool_]) -> Texts:
     """Those texts alone."""
     lengths = np.diff(np.append(data.begins, len(data.found)))
     begins = np.concatenate(([0], np.cumsum(lengths[wanted])[:-1]))
-    return Texts(data.found[np.repeat(wanted, lengths)], begins, data.labels[wanted], data.weights[wanted])
+    found = data.found[np.repeat(wanted, lengths)]
+    return Texts(found, begins, data.labels[wanted], data.weights[wanted], data.bits)
 
 
 def _kept(chance: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.bool_]:

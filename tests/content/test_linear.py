@@ -125,8 +125,21 @@ def test_so_are_its_weights_for_whole_texts() -> None:
     assert (read.whole_unit, read.whole_start) == (written.whole_unit, written.whole_start)
 
 
+def test_a_larger_model_is_read_as_it_was_written_and_finds_its_own_words() -> None:
+    weights = np.zeros(1 << linear.BITS + 1, np.int8)
+    weights[features("drop those orders", linear.BITS + 1)] = 10
+    weights[linear.NOTHING] = 0
+    written = replace(of_whole("drop those orders", weight=9), weights=weights)
+    read = linear.load(linear.dump(written))
+    assert (read.bits, len(read.whole)) == (linear.BITS + 1, 1 << linear.WHOLE_BITS)
+    text = "please drop those orders now"
+    found = read.best(text)
+    assert text[found.start : found.end] == "drop those orders"
+    assert found == written.best(text)
+
+
 def test_other_bytes_are_no_model() -> None:
     with pytest.raises(zlib.error):
         linear.load(b"weights")
-    with pytest.raises(ValueError, match="262144 weights, not 2,"):
+    with pytest.raises(ValueError, match=r"2 \*\* 18 to 2 \*\* 20 weights, not 2,"):
         linear.load(zlib.compress(b"\0" * 26))
