@@ -81,7 +81,7 @@ logicaldisk
 _FUNCTIONS = """
 system exec passthru shell_exec popen proc_open pcntl_exec eval execsync spawn spawnsync check_output subprocess.call
 subprocess.run subprocess.popen os.system os.popen os.execute runtime.exec getruntime().exec backticks assert
-call_user_func child_process.exec require
+call_user_func child_process.exec
 """
 _STOPS = """
 a about after all also am an and any are as be been before but by can could da das de der did die do does doing el else
@@ -216,8 +216,8 @@ class _Speller:
     def _argument(self, word: str, kind: str, start: int, end: int) -> None:
         """A word that is no program."""
         self._add("x" + word if self._before == _SEPARATOR else word, start, end)
-        if kind in "ot" and self._line == _DOUBTFUL:
-            self._line = _COMMAND
+        if self._line == _DOUBTFUL:
+            self._line = _COMMAND if kind in "ot" else _NONE if kind == "f" else _DOUBTFUL
         self._before, self._is_first = kind, word == "asgn" or (word == "prmt" and self._is_first)
 
     def _sign(self, sign: str, start: int, end: int) -> None:
@@ -280,7 +280,7 @@ class _Speller:
         kind = _KNOWN.get(name) or ("post" if "-" in name and _CMDLET.match(name) else "")
         following = self._text[stop : stop + 1]
         is_call = following == "(" and low in _RUNNING
-        if not is_call and (not kind or following in ("(", ":", "=") or (core.istitle() and name in _AMBIGUOUS)):
+        if not is_call and (not kind or following in ("(", ":", "=") or (core.istitle() and kind != "post")):
             return False
         if is_call:
             self._add("func" + _letters(low), start, stop)
@@ -289,7 +289,8 @@ class _Speller:
             stem = place + ("z" if name in _AMBIGUOUS else "") + kind
             self._add(stem + ("bin" if name != low and "/" in core[:1] else "") + _letters(name), start, stop)
         self._line = self._after_program(name)
-        self._before, self._is_first = "g", self._is_first and name in _LEADING
+        if not (self._is_first and name in _LEADING):
+            self._before, self._is_first = "g", False
         return True
 
     def _after_program(self, name: str) -> str:

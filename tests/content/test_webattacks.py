@@ -95,7 +95,8 @@ def test_what_people_write_about_code_passes(text: str) -> None:
 def test_the_stretch_that_gave_it_away_is_told(kind: Kind, attack: str) -> None:
     text = "\uff28ello there, could you look up " + attack + " in your list of yesterday, please"
     suspicion = found(text)[kind]
-    assert text.index(attack) <= suspicion.start < suspicion.end <= text.index(attack) + len(attack)
+    begin, end = text.index(attack), text.index(attack) + len(attack)
+    assert begin <= suspicion.start < suspicion.end <= end + len(" in")  # what stands behind may tell, too
 
 
 def test_a_further_reading_stands_for_the_whole_message() -> None:
