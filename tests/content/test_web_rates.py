@@ -28,8 +28,8 @@ def percent(kind: Kind, texts: list[str]) -> float:
     [
         ("sql_injection", "sqli_libinjection", "sqli", 92.0),
         ("sql_injection", "sqli_patt", "sqli", 91.6),
-        ("xss", "xss_libinjection", "xss", 97.5),
-        ("xss", "xss_patt", "xss", 97.0),
+        ("xss", "xss_libinjection", "xss", 96.6),
+        ("xss", "xss_patt", "xss", 96.0),
         ("command_injection", "rce_patt", "rce", 81.8),
     ],
 )
@@ -42,7 +42,7 @@ def test_so_many_rows_kept_aside_are_found(kind: Kind, name: str, category: str,
 
 @pytest.mark.parametrize(
     ("kind", "name", "least"),
-    [("sql_injection", "sql", 87.0), ("xss", "markup", 90.8), ("command_injection", "shell", 89.0)],
+    [("sql_injection", "sql", 87.0), ("xss", "markup", 89.6), ("command_injection", "shell", 89.0)],
 )
 def test_so_many_attacks_made_anew_are_found(kind: Kind, name: str, least: float) -> None:
     made = [text for text, is_attack in attacks.made(name, 6, seed=99) if is_attack]

@@ -57,6 +57,25 @@ def test_markup_that_runs_is_found_wherever_it_stands(sentence: str, text: str) 
 
 @pytest.mark.parametrize(
     "text",
+    ["[7].findIndex(confirm)", "x=>{prompt(7)}", "new Proxy({},{get:confirm}).q", "9&&eval(location.hash.slice(1))"],
+)
+@pytest.mark.parametrize(
+    "sentence", ["{}", "Hello, it is late. {} Thanks a lot", "My name is: {}", 'What is "{}" on your page?']
+)
+def test_a_program_that_opens_a_dialog_is_found_wherever_it_stands(sentence: str, text: str) -> None:
+    assert DETECTOR.judge(sentence.replace("{}", text)).scores["xss"] >= THRESHOLD
+
+
+@pytest.mark.parametrize("value", ["'--", '7");--', "7' #", "7; SELECT pin FROM staff", "x'; DROP TABLE staff"])
+@pytest.mark.parametrize(
+    "sentence", ["{}", "Hello, it is late. {} Thanks a lot", "My name is: {}", "My name:\n{}\nThanks"]
+)
+def test_a_value_that_ends_a_query_is_found_wherever_it_stands(sentence: str, value: str) -> None:
+    assert DETECTOR.judge(sentence.format(value)).scores["sql_injection"] >= THRESHOLD
+
+
+@pytest.mark.parametrize(
+    "text",
     ["; env", "|id", "&& pwd", "| route print", ";ss -tlnp", "& type C:\\boot.ini", "|nmap 10.0.0.7", "; uptime"],
 )
 @pytest.mark.parametrize(
@@ -77,6 +96,13 @@ def test_a_command_is_found_wherever_it_stands(sentence: str, text: str) -> None
         "const sum = prices.map(p => p * 2).filter(p => p > 3);",
         "[4, 8, 15, 16, 23, 42]",
         "I <3 this shop :-) it's 5 > 3",
+        "button.addEventListener('click', function() { alert('Thanks for your order!'); });",
+        "const age = prompt(\"How old are you?\"); if (confirm('Sure?')) { save(age); }",
+        "try { load(x) } catch (err) { alert(err.message); }",
+        "Change the colour here:\n```\n<div>This is some text</div>\n```",
+        "Price: $7.00 - $9.00 (incl. 19% VAT); order #1234-5678 -- thanks!",
+        "print('The sum is:', total); echo \"The number is $2\"",
+        "please confirm (1) my address and (2) the date",
         "Run ls -la | grep shoes; it shows nothing, so I did cd /tmp && ls",
         "$ docker ps | wc -l\n7\n$ uptime; who",
         "RUN apt-get update \\\n    && apt-get install -y curl",
