@@ -22,8 +22,9 @@ WEIGHTS = Path(linear.__file__).with_name("injection.bin")
 BITS = 20  # 2 ** BITS weights: with a quarter of them, everyday texts share too many with attacks by chance
 COUNT = 24  # sentences made of each template
 BENIGN = 8.0  # how much a harmless text counts beside an attack: being left alone matters more
-LENIENT = -0.3  # log-odds given to every text, chosen by what is taken for an attack in cross-validation
-WHOLE_LENIENT = 1.5  # for whole texts: BENIGN makes an attack seem less likely by more than that
+ODD = 3.0  # and that much more if it was collected because it reads like an attack
+LENIENT = 0.5  # log-odds given to every text: what is taken for an attack is mostly long, so short ones get more
+WHOLE_LENIENT = 0.2  # than whole texts do; both by what is taken for an attack in cross-validation
 LEAST = 500  # harmless sentences of a language count as if there were so many
 MOST_TIMES = 6.0
 
@@ -42,7 +43,8 @@ def known() -> Iterator[Known]:
     """What is learnt from."""
     for row in corpus.learnt():
         is_attack = row.label == "block"
-        yield Known(row.text, is_attack, 1.0 if is_attack else BENIGN, row.place)
+        weight = 1.0 if is_attack else BENIGN * (ODD if row.set in corpus.ODD else 1.0)
+        yield Known(row.text, is_attack, weight, row.place)
     for language, texts in sentences.attacks(COUNT, seed=1).items():
         for text in dict.fromkeys(texts):
             yield Known(text, True, 0.7 if language == sentences.MIXED else 1.0)

@@ -22,6 +22,7 @@ LEARNT_BENIGN = (
     "benign_notinject", "benign_wildguard", "benign_support_banking77", "benign_tech_irc", "spam_sms_ham",
     "benign_multilingual", "crs_negatives", "bipia_text_as_chat", "pi_llmguard", "pi_pint_sample",
 )  # fmt: skip
+ODD = ("benign_notinject", "benign_wildguard")  # harmless texts that were collected because they read like attacks
 SHARE_ALIKE = "xquad"  # one source within benign_multilingual
 
 

@@ -142,7 +142,7 @@ def test_an_attack_inside_an_ordinary_message_scores_as_by_itself_and_its_place_
 
 
 def test_the_place_of_an_attack_is_that_in_the_message_as_it_came() -> None:
-    text = "gr&uuml;ne T&uuml;r " * 3 + ATTACK
+    text = "K&auml;se &amp; &Auml;pfel " * 3 + ATTACK
     found = injection.find(normalise(text))
     assert found is not None
     assert found.start >= text.index(ATTACK)
