@@ -25,7 +25,8 @@ from proxy.content.normalise import Normal, normalise
 Category = Literal["xss", "sql_injection", "command_injection", "path_traversal", "prompt_injection", "spam", "bot"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 THRESHOLD = 1.0
-APART = ("prompt_injection", "sql_injection")  # categories whose many rules have a set of their own
+# Categories whose anchors share a set; all others share one more.
+SETS = (("prompt_injection",), ("sql_injection", "command_injection"))
 CACHE_BYTES = 16 << 20  # of a set's states; a larger cache is thrown away more rarely, but for longer
 # The hits of the trained models, beside those of the rules; they add up with them.
 MODEL = "pi-model"
@@ -111,9 +112,10 @@ class Detector:
         self._patterns = [re2.compile(rule.pattern, options) for rule in self.rules]
         # A set remembers the states it has been in. One set of all rules has so many that it forgets all the time, and
         # takes 25 times as long on ordinary traffic.
-        groups: dict[str, list[int]] = {}
+        groups: dict[tuple[str, ...], list[int]] = {}
         for index, rule in enumerate(self.rules):
-            groups.setdefault(rule.category if rule.category in APART else "", []).append(index)
+            shared = next((categories for categories in SETS if rule.category in categories), ())
+            groups.setdefault(shared, []).append(index)
         self._anchors = [(self._set(numbers, options), numbers) for numbers in groups.values()]
         webattacks.models()  # the weights are read and the tables made at the start, not in a message's time
         injection.find(normalise("a"), self._model)

@@ -16,17 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.content import linear
-from scripts.training import corpus, fit, sentences, validate
+from scripts.training import code, corpus, fit, sentences, validate
 
 WEIGHTS = Path(linear.__file__).with_name("injection.bin")
 BITS = 20  # 2 ** BITS weights: with a quarter of them, everyday texts share too many with attacks by chance
 COUNT = 24  # sentences made of each template
 BENIGN = 8.0  # how much a harmless text counts beside an attack: being left alone matters more
 ODD = 3.0  # and that much more if it was collected because it reads like an attack
-LENIENT = 0.5  # log-odds given to every text: what is taken for an attack is mostly long, so short ones get more
-WHOLE_LENIENT = 0.2  # than whole texts do; both by what is taken for an attack in cross-validation
+LENIENT = 0.7  # log-odds given to every text: what is taken for an attack is mostly long, so short ones get more
+WHOLE_LENIENT = 0.4  # than whole texts do; both by what is taken for an attack in cross-validation
 LEAST = 500  # harmless sentences of a language count as if there were so many
 MOST_TIMES = 6.0
+SNIPPETS = 4_000  # stretches of programs and their documentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ def known() -> Iterator[Known]:
         different = dict.fromkeys(texts)
         for text in different:
             yield Known(text, False, BENIGN * max(1.0, min(MOST_TIMES, LEAST / len(different))))
+    for text in code.snippets(SNIPPETS, seed=3):
+        yield Known(text, False, BENIGN)
 
 
 def trained(without: int | None = None, folds: int = validate.FOLDS) -> linear.Model:
