@@ -73,19 +73,26 @@ def normalise(text: str) -> Normal:
     if text.isascii() and not _WORTH_A_LOOK.search(text):
         return Normal(text, text)
     folded = _Folded(text)
-    if not text.isascii():
-        folded.each(_visible)
-        folded.replace(_MARKS, _composed)
-        if _OTHER_SCRIPT.search(folded.text) and _LATIN.search(folded.text):
-            folded.replace(_WORD, _latin)
+    _fold_looks(folded)
     for _ in range(MAX_ROUNDS):
         if not folded.replace(_ESCAPE, _unescaped):
             break
+        _fold_looks(folded)  # an escape may stand for a wide or foreign letter
     folded.replace(_NOT_SEEN, lambda found: " " if found[0] in "\x0b\x0c" else "")
     views = dict.fromkeys(view for view in islands.views(text, folded.text) if view not in ("", text, folded.text))
     if folded.is_home:
         return Normal(text, folded.text, tuple(views))
     return Normal(text, folded.text, tuple(views), tuple(folded.starts), tuple(folded.ends))
+
+
+def _fold_looks(folded: _Folded) -> None:
+    """Characters as they look: wide, styled, foreign and accented ones."""
+    if folded.text.isascii():
+        return
+    folded.each(_visible)
+    folded.replace(_MARKS, _composed)
+    if _OTHER_SCRIPT.search(folded.text) and _LATIN.search(folded.text):
+        folded.replace(_WORD, _latin)
 
 
 class _Folded:

@@ -32,6 +32,8 @@ TRICKY = st.text(
         ("%u003cb \\u003cb \\x3cb \\u{3c}b \\074b", "<b <b <b <b <b"),
         ("..%c0%af..%e0%80%af", "../../"),
         ("%%32%65%%32%65/", "../"),
+        ("%EF%BC%9Cb%EF%BC%9E &#65308;i&#65310; \\uff1cu\\uff1e", "<b> <i> <u>"),  # an escape for a wide letter
+        ("&#x456;gnore p%D0%B0ypal", "ignore paypal"),
         ("100%fe", "100þ"),
         ("null%00byte", "nullbyte"),
         ("&#xD800; &#99999999; \\u{110000}", "&#xD800; &#99999999; \\u{110000}"),
