@@ -27,8 +27,9 @@ _RANK = {
 
 # Nothing of what is looked for is without a digit, an @ or its spelling, the underscore of a token, or the sign of a
 # password.
+_SIGN = re.compile("[0-9@_]")
 _WORTH_A_LOOK = re2.compile(
-    r"(?i)[0-9@_]|[(\[{] ?at ?[)\]}]|&commat| dot [a-z]|arroba|arobase|chiocciola|klammeraffe|собака| at [a-z]+\."
+    r"(?i)[(\[{] ?at ?[)\]}]|&commat| dot [a-z]|arroba|arobase|chiocciola|klammeraffe|собака| at [a-z]+\."
     r"|[a-z][#$%^*+~!][a-z]|\s-p\S|identified by|with password"
 )
 _NUMBERS = ("card", "iban", "account", "phone", "ssn", "policy")
@@ -67,7 +68,9 @@ _PROSE = frozenset(
     )
 )
 _NO_WORD = re.compile(r"\W")
-_MAY_HAVE_EMAIL = re2.compile(rf"(?i)[@(\[{{&]|%40| dot |{_AT_ABROAD}| at (?:{_MAILERS})\.")
+_DIGIT = re.compile(r"\d")
+_MAIL_SIGN = re.compile(r"[@(\[{&%]")
+_SPELLED_SIGN = re2.compile(rf"(?i) dot |{_AT_ABROAD}| at (?:{_MAILERS})\.")
 _EMAIL = re.compile(
     rf"(?<![{_LETTER}_])([{_LETTER}_][{_LETTER}.+%_'&/=~-]{{0,63}}){_AT}(?![1-9]x[.@])"
     rf"(?:[{_LETTER}](?:[{_LETTER}-]{{0,61}}[{_LETTER}])?{_DOT}){{1,8}}(xn--[A-Za-z0-9-]{{2,59}}|(?:(?![0-9])[{_LETTER}]){{2,24}})"
@@ -104,7 +107,7 @@ def find(text: str, kinds: Collection[str] = KINDS, exclude: Collection[str] = (
     `exclude`: what to leave alone of it, see Exclusion.
     """
     folded = fold(text)
-    if _WORTH_A_LOOK.search(folded.text) is None:
+    if _SIGN.search(folded.text) is None and _WORTH_A_LOOK.search(folded.text) is None:
         return ()
     found = [span for span in _found(folded.text, kinds) if span.kind in kinds]
     if exclude:
@@ -119,13 +122,13 @@ def _found(text: str, kinds: Collection[str]) -> list[Span]:
     if "email" in kinds and _has_email(text):
         found += _emails(text)
         found += _emails_apart(text)
-    if not set(_NUMBERS).isdisjoint(kinds):
+    if not set(_NUMBERS).isdisjoint(kinds) and _DIGIT.search(text):
         found += numbers(text)
     return found
 
 
 def _has_email(text: str) -> bool:
-    return _MAY_HAVE_EMAIL.search(text) is not None
+    return _MAIL_SIGN.search(text) is not None or _SPELLED_SIGN.search(text) is not None
 
 
 def _emails(text: str) -> Iterator[Span]:
